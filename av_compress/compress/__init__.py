@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graph passes, observers, thresholds, Q/DQ placement, FP16 cast."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loaded models that run tensors, and the bundles they come from."""

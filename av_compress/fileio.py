@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all, and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from av_compress.errors import AvCompressError, UsageError
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the hex SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file's content, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Serialise so that equal values give equal bytes: sorted keys, two-space indent, trailing newline.
+
+    NaN and infinities are refused (ValueError), since JSON has no word for them.
+    """
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _explain_os_error(error: OSError, path: Path) -> AvCompressError:
+    return AvCompressError(f"cannot write {path}: {error.strerror or error} (nothing was left half-written; free space or choose another place)")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it replaces `path` on success and vanishes on any exception.
+
+    Raises:
+        AvCompressError: the disk is full or the folder cannot be written.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(descriptor)
+    except OSError as error:
+        raise _explain_os_error(error, path) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; results are for others to read, within the umask.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise _explain_os_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_directory(path: Path, owner_mark: str) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; it takes `path`'s place on success and vanishes on any exception.
+
+    Args:
+        path: the final folder. An existing one is replaced only if it is empty or holds a file `owner_mark`.
+        owner_mark: name of the file by which an earlier output of the same kind is recognised.
+
+    Raises:
+        UsageError: `path` holds something that is not ours.
+        AvCompressError: the disk is full or the folder cannot be written.
+
+    """
+    if path.exists() and not _replaceable(path, owner_mark):
+        raise UsageError(f"{path} exists and is not an earlier output (it has no {owner_mark}); choose another folder or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise _explain_os_error(error, path) from error
+    try:
+        yield temporary
+        _swap_in(temporary, path)
+    except OSError as error:
+        raise _explain_os_error(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replaceable(path: Path, owner_mark: str) -> bool:
+    return path.is_dir() and ((path / owner_mark).exists() or not any(path.iterdir()))
+
+
+def _swap_in(temporary: Path, path: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o777 & ~umask)
+    if not path.exists():
+        temporary.rename(path)
+        return
+    # A folder cannot be replaced in one step: the old one steps aside first and comes back should the second step fail.
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / "old"
+    path.rename(aside)
+    try:
+        temporary.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    finally:
+        shutil.rmtree(aside.parent, ignore_errors=True)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS 2 lifecycle nodes: message <-> frame/result, QoS, parameters, publishing."""

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The task protocol and the frames and results that pass through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from av_compress.tensors import Array, Tensors, TensorSpec
+
+
+@dataclass(frozen=True)
+class ImageFrame:
+    """One camera image.
+
+    Attributes:
+        pixels: uint8 [height, width, 3], rows may be padded (any strides), possibly read-only.
+        color: channel order of `pixels`.
+        stamp_ns: acquisition time in nanoseconds since the epoch of the sensor's clock.
+        frame_id: coordinate frame of the camera.
+        key: where the frame comes from, unique within its source (file name, or topic and index).
+
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    color: Literal["bgr", "rgb"] = "bgr"
+    stamp_ns: int = 0
+    frame_id: str = ""
+    key: str = ""
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True)
+class Detections2D:
+    """Objects found in one image, best score first.
+
+    Attributes:
+        boxes: float32 [n, 4], x1 y1 x2 y2 in pixels of the original image, inside the image.
+        scores: float32 [n] in 0..1.
+        labels: int32 [n], indices into the task's class names.
+
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Count the detections."""
+        return int(self.scores.shape[0])
+
+    @staticmethod
+    def empty() -> Detections2D:
+        """Return a result without detections."""
+        return Detections2D(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preprocess hands over: tensors for the engine, context for postprocess.
+
+    Attributes:
+        tensors: input name -> array, exactly as the engine's input specs ask.
+        context: what postprocess needs of the frame (scale, padding, size); opaque to others.
+
+    """
+
+    tensors: Tensors
+    context: Any = field(repr=False)
+
+
+FrameT = TypeVar("FrameT", contravariant=True)
+ResultT = TypeVar("ResultT", covariant=True)
+
+
+class Task(Protocol, Generic[FrameT, ResultT]):
+    """What a model means. Stateless after construction: one object serves calibrator, gate, replay and node.
+
+    Attributes:
+        kind: the task's name in recipes and manifests, e.g. `camera_detection`.
+        class_names: label index -> name.
+
+    """
+
+    kind: str
+    class_names: Sequence[str]
+
+    def config(self) -> dict[str, Any]:
+        """Return the whole configuration as JSON values; `make_task(config)` gives an equal task."""
+        ...
+
+    def check_model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        """Check that a model's border fits this task.
+
+        Raises:
+            ModelError: a tensor is missing or has another shape or dtype; all are named.
+
+        """
+        ...
+
+    def preprocess(self, frame: FrameT) -> Prepared:
+        """Turn a frame into input tensors.
+
+        Raises:
+            FrameError: the frame cannot be used (zero size, wrong dtype).
+
+        """
+        ...
+
+    def postprocess(self, outputs: Tensors, context: Any) -> ResultT:
+        """Turn output tensors into a result in the frame's own coordinates.
+
+        Args:
+            outputs: output name -> array as the engine returned it (float32 or float16).
+            context: `Prepared.context` of the same frame.
+
+        """
+        ...
+
+
+__all__ = ["Array", "Detections2D", "ImageFrame", "Prepared", "Task"]

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Task kinds by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from av_compress.errors import ConfigError
+from av_compress.tasks.base import Task
+
+
+def make_task(config: Mapping[str, Any]) -> Task[Any, Any]:
+    """Make the task that `config` describes (the `task` section of a recipe or manifest).
+
+    Args:
+        config: JSON values; `kind` names the task, the rest is validated against that task's schema.
+
+    Raises:
+        ConfigError: unknown kind, or a key breaks the schema.
+
+    """
+    from av_compress.tasks.camera_detection import CameraDetection
+
+    kinds = {CameraDetection.kind: CameraDetection.from_config}
+    kind = config.get("kind")
+    if kind not in kinds:
+        raise ConfigError(f"task.kind: {kind!r} is not allowed; allowed: {', '.join(sorted(kinds))}")
+    return kinds[kind](config)
