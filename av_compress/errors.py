@@ -1,3 +1,4 @@
+# Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
 """The one exception family. A message says what was wrong, where, and what to do about it."""
 
@@ -59,4 +60,6 @@ class MissingExtraError(AvCompressError):
 
     def __init__(self, module: str, extra: str, purpose: str) -> None:
         """Name the `module` that is missing, the `extra` that installs it, and what for."""
-        super().__init__(f"{purpose} needs the Python module '{module}'; install it with: pip install 'av_compress[{extra}]'")
+        super().__init__(
+            f"{purpose} needs the Python module '{module}'; install it with: pip install 'av_compress[{extra}]'"
+        )

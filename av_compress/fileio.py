@@ -1,3 +1,4 @@
+# Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
 """Files that appear whole or not at all, and their hashes."""
 
@@ -39,7 +40,9 @@ def canonical_json(value: Any) -> str:
 
 
 def _explain_os_error(error: OSError, path: Path) -> AvCompressError:
-    return AvCompressError(f"cannot write {path}: {error.strerror or error} (nothing was left half-written; free space or choose another place)")
+    return AvCompressError(
+        f"cannot write {path}: {error.strerror or error} (nothing was left half-written; free space or choose another place)"
+    )
 
 
 @contextmanager
@@ -52,7 +55,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
+        )
         os.close(descriptor)
     except OSError as error:
         raise _explain_os_error(error, path) from error
@@ -90,7 +95,9 @@ def atomic_directory(path: Path, owner_mark: str) -> Iterator[Path]:
 
     """
     if path.exists() and not _replaceable(path, owner_mark):
-        raise UsageError(f"{path} exists and is not an earlier output (it has no {owner_mark}); choose another folder or remove it")
+        raise UsageError(
+            f"{path} exists and is not an earlier output (it has no {owner_mark}); choose another folder or remove it"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

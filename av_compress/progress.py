@@ -1,3 +1,4 @@
+# Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
 """Progress bars for work that may take over two seconds."""
 
@@ -21,4 +22,6 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
         total: number of items where `items` has no length.
 
     """
-    return iter(tqdm(items, desc=label, total=total, delay=2.0, file=sys.stderr, disable=None, leave=False))
+    return iter(
+        tqdm(items, desc=label, total=total, delay=2.0, file=sys.stderr, disable=None, leave=False)
+    )

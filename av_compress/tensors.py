@@ -1,3 +1,4 @@
+# Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
 """Names, shapes and dtypes of the tensors at a model's border."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
 """The engine protocol: a loaded model that runs tensors."""
 

@@ -1,3 +1,4 @@
+# Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
 """The task protocol and the frames and results that pass through it."""
 
@@ -65,7 +66,9 @@ class Detections2D:
     @staticmethod
     def empty() -> Detections2D:
         """Return a result without detections."""
-        return Detections2D(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+        return Detections2D(
+            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
+        )
 
 
 @dataclass(frozen=True)

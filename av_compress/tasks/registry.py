@@ -1,3 +1,4 @@
+# Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
 """Task kinds by name."""
 
@@ -25,5 +26,7 @@ def make_task(config: Mapping[str, Any]) -> Task[Any, Any]:
     kinds = {CameraDetection.kind: CameraDetection.from_config}
     kind = config.get("kind")
     if kind not in kinds:
-        raise ConfigError(f"task.kind: {kind!r} is not allowed; allowed: {', '.join(sorted(kinds))}")
+        raise ConfigError(
+            f"task.kind: {kind!r} is not allowed; allowed: {', '.join(sorted(kinds))}"
+        )
     return kinds[kind](config)
