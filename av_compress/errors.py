@@ -18,7 +18,7 @@ class UsageError(AvCompressError):
 
 
 class ConfigError(UsageError):
-    """A recipe, task configuration or parameter file breaks its schema; names key, value and what is allowed."""
+    """A configuration breaks its schema; the message names key, value and what is allowed."""
 
 
 class DataError(AvCompressError):
@@ -51,7 +51,7 @@ class BundleError(AvCompressError):
         self.reason = reason
 
 
-class GateFailed(AvCompressError):
+class GateError(AvCompressError):
     """A measured condition does not hold; the message names metric, value and limit."""
 
 
@@ -61,5 +61,6 @@ class MissingExtraError(AvCompressError):
     def __init__(self, module: str, extra: str, purpose: str) -> None:
         """Name the `module` that is missing, the `extra` that installs it, and what for."""
         super().__init__(
-            f"{purpose} needs the Python module '{module}'; install it with: pip install 'av_compress[{extra}]'"
+            f"{purpose} needs the Python module '{module}'; "
+            f"install it with: pip install 'av_compress[{extra}]'"
         )

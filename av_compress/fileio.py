@@ -32,7 +32,7 @@ def sha256_file(path: Path) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """Serialise so that equal values give equal bytes: sorted keys, two-space indent, trailing newline.
+    """Serialise so that equal values give equal bytes: sorted keys, two-space indent.
 
     NaN and infinities are refused (ValueError), since JSON has no word for them.
     """
@@ -41,13 +41,14 @@ def canonical_json(value: Any) -> str:
 
 def _explain_os_error(error: OSError, path: Path) -> AvCompressError:
     return AvCompressError(
-        f"cannot write {path}: {error.strerror or error} (nothing was left half-written; free space or choose another place)"
+        f"cannot write {path}: {error.strerror or error} "
+        "(nothing was left half-written; free space or choose another place)"
     )
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` on success and vanishes on any exception.
+    """Yield a temporary path that replaces `path` on success and vanishes on any exception.
 
     Raises:
         AvCompressError: the disk is full or the folder cannot be written.
@@ -83,10 +84,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_directory(path: Path, owner_mark: str) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes `path`'s place on success and vanishes on any exception.
+    """Yield an empty folder that takes `path`'s place on success and vanishes on any exception.
 
     Args:
-        path: the final folder. An existing one is replaced only if it is empty or holds a file `owner_mark`.
+        path: the final folder. An existing one is replaced only if it is empty or holds a file
+            `owner_mark`.
         owner_mark: name of the file by which an earlier output of the same kind is recognised.
 
     Raises:
@@ -96,7 +98,8 @@ def atomic_directory(path: Path, owner_mark: str) -> Iterator[Path]:
     """
     if path.exists() and not _replaceable(path, owner_mark):
         raise UsageError(
-            f"{path} exists and is not an earlier output (it has no {owner_mark}); choose another folder or remove it"
+            f"{path} exists and is not an earlier output (it has no {owner_mark}); "
+            "choose another folder or remove it"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +126,8 @@ def _swap_in(temporary: Path, path: Path) -> None:
     if not path.exists():
         temporary.rename(path)
         return
-    # A folder cannot be replaced in one step: the old one steps aside first and comes back should the second step fail.
+    # A folder cannot be replaced in one step: the old one steps aside first and comes back
+    # should the second step fail.
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / "old"
     path.rename(aside)
     try:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Iterate over `items` with a bar on stderr, shown on a terminal once the work has lasted two seconds.
+    """Iterate with a bar on stderr, shown on a terminal once the work has lasted two seconds.
 
     Args:
         items: what to iterate over.

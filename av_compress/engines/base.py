@@ -12,7 +12,7 @@ from av_compress.tensors import Array, Tensors, TensorSpec
 
 @dataclass(frozen=True)
 class RunTiming:
-    """Where one run's time went, in nanoseconds. Backends without a device copy report 0 for it."""
+    """Where one run's time went, in nanoseconds; 0 for copies a backend does not make."""
 
     h2d_ns: int
     execute_ns: int

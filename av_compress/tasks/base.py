@@ -90,7 +90,7 @@ ResultT = TypeVar("ResultT", covariant=True)
 
 
 class Task(Protocol, Generic[FrameT, ResultT]):
-    """What a model means. Stateless after construction: one object serves calibrator, gate, replay and node.
+    """What a model means. Stateless: one object serves calibrator, gate, replay and node.
 
     Attributes:
         kind: the task's name in recipes and manifests, e.g. `camera_detection`.
@@ -102,7 +102,7 @@ class Task(Protocol, Generic[FrameT, ResultT]):
     class_names: Sequence[str]
 
     def config(self) -> dict[str, Any]:
-        """Return the whole configuration as JSON values; `make_task(config)` gives an equal task."""
+        """Return the whole configuration as JSON; `make_task(config)` gives an equal task."""
         ...
 
     def check_model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:

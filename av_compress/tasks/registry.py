@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from av_compress.errors import ConfigError
@@ -15,17 +15,20 @@ def make_task(config: Mapping[str, Any]) -> Task[Any, Any]:
     """Make the task that `config` describes (the `task` section of a recipe or manifest).
 
     Args:
-        config: JSON values; `kind` names the task, the rest is validated against that task's schema.
+        config: JSON values; `kind` names the task, whose schema validates the rest.
 
     Raises:
         ConfigError: unknown kind, or a key breaks the schema.
 
     """
+    # Imported here so that a task's dependencies load only when a task is made.
     from av_compress.tasks.camera_detection import CameraDetection
 
-    kinds = {CameraDetection.kind: CameraDetection.from_config}
+    kinds: dict[str, Callable[[Mapping[str, Any]], Task[Any, Any]]] = {
+        CameraDetection.kind: CameraDetection.from_config
+    }
     kind = config.get("kind")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(
             f"task.kind: {kind!r} is not allowed; allowed: {', '.join(sorted(kinds))}"
         )
