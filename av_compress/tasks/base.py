@@ -72,6 +72,26 @@ class Detections2D:
 
 
 @dataclass(frozen=True)
+class Labels2D:
+    """Objects that are truly in one image.
+
+    Attributes:
+        boxes: float32 [n, 4], x1 y1 x2 y2 in pixels of the original image.
+        labels: int32 [n], indices into the class names of the data set they come from.
+        crowd: bool [n], regions of many objects (COCO's iscrowd), neither found nor missed.
+
+    """
+
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    crowd: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Count the objects."""
+        return int(self.labels.shape[0])
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What preprocess hands over: tensors for the engine, context for postprocess.
 
@@ -134,4 +154,4 @@ class Task(Protocol, Generic[FrameT, ResultT]):
         ...
 
 
-__all__ = ["Array", "Detections2D", "ImageFrame", "Prepared", "Task"]
+__all__ = ["Array", "Detections2D", "ImageFrame", "Labels2D", "Prepared", "Task"]
