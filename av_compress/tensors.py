@@ -35,6 +35,12 @@ class TensorSpec:
         extents = ",".join("?" if extent is None else str(extent) for extent in self.shape)
         return f"{self.name}[{extents}] {self.dtype}"
 
+    @property
+    def static_shape(self) -> tuple[int, ...] | None:
+        """The shape where no extent is dynamic, else None."""
+        extents = tuple(extent for extent in self.shape if extent is not None)
+        return extents if len(extents) == len(self.shape) else None
+
     def accepts(self, array: Array) -> bool:
         """Tell whether `array` has this dtype and fits this shape."""
         return (

@@ -1,0 +1,170 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles on disk: verified before anything in them is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from av_compress.engines.base import Engine
+from av_compress.engines.manifest import ArtefactRecord, Manifest
+from av_compress.engines.onnxruntime import CUDA, OnnxRuntimeEngine, OrtOptions
+from av_compress.engines.pipeline import Pipeline
+from av_compress.errors import BundleError, ConfigError, EngineError
+from av_compress.fileio import sha256_bytes
+from av_compress.tasks.base import Task
+from av_compress.tasks.registry import make_task
+
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        root: its folder.
+        manifest: what it says of itself.
+        sha256: hash of manifest.json, the bundle's identity.
+
+    """
+
+    root: Path
+    manifest: Manifest
+    sha256: str
+
+    def task(self) -> Task[Any, Any]:
+        """Make the task the model was calibrated and judged with.
+
+        Raises:
+            BundleError: `task_invalid`.
+
+        """
+        try:
+            return make_task(self.manifest.task)
+        except ConfigError as error:
+            raise BundleError("task_invalid", f"{self.root}: {error}") from error
+
+    def record(self, emitter: str) -> ArtefactRecord:
+        """Return the record of an emitter's artefact.
+
+        Raises:
+            BundleError: `no_artefact`.
+
+        """
+        if emitter not in self.manifest.artefacts:
+            held = ", ".join(sorted(self.manifest.artefacts))
+            raise BundleError(
+                "no_artefact",
+                f"{self.root} has no artefact for emitter '{emitter}', only: {held}; "
+                f"add it to the recipe's emitters and build again",
+            )
+        return self.manifest.artefacts[emitter]
+
+    def artefact(self, emitter: str) -> Path:
+        """Return the path of an emitter's model."""
+        return self.root / self.record(emitter).path
+
+    def read_artefact(self, emitter: str) -> bytes:
+        """Read an emitter's model and verify exactly the bytes that are returned.
+
+        Raises:
+            BundleError: see `engines.manifest.REFUSALS`.
+
+        """
+        return _read_verified(self.root, self.record(emitter))
+
+    def default_emitter(self, options: OrtOptions) -> str:
+        """Choose the artefact that suits the provider: `tensorrt`'s form on a GPU, else `cpu`."""
+        wanted = ("tensorrt", "cpu") if CUDA in options.providers else ("cpu", "tensorrt")
+        return next((name for name in wanted if name in self.manifest.artefacts), wanted[0])
+
+    def open_engine(
+        self,
+        backend: str = "onnxruntime",
+        options: OrtOptions | None = None,
+        emitter: str | None = None,
+    ) -> Engine:
+        """Load a model of this bundle.
+
+        Args:
+            backend: `onnxruntime`.
+            options: how ONNX Runtime runs it.
+            emitter: which artefact; by default the one that suits the provider.
+
+        Raises:
+            BundleError: the artefact is missing, changed, or failed its gate.
+            EngineError: unknown backend, or the backend refuses the model.
+
+        """
+        if backend != "onnxruntime":
+            raise EngineError(f"backend '{backend}' is not available; available: onnxruntime")
+        options = options or OrtOptions()
+        emitter = emitter or self.default_emitter(options)
+        record = self.record(emitter)
+        if record.gate is not None and not record.gate.passed:
+            raise BundleError(
+                "not_accepted", f"{self.root}: the {emitter} artefact failed its gate"
+            )
+        if emitter == "tensorrt" and CUDA not in options.providers:
+            # Signed integer kernels saturate on CPUs without VNNI: compute what TensorRT would.
+            options = replace(options, exact_quantization=True)
+        return OnnxRuntimeEngine(self.read_artefact(emitter), options)
+
+    def open_pipeline(
+        self,
+        backend: str = "onnxruntime",
+        options: OrtOptions | None = None,
+        emitter: str | None = None,
+    ) -> Pipeline:
+        """Load a model of this bundle together with its task; see `open_engine`."""
+        task = self.task()
+        return Pipeline(task, self.open_engine(backend, options, emitter))
+
+
+def load_bundle(root: Path) -> Bundle:
+    """Load a bundle and verify the hash of every artefact.
+
+    Raises:
+        BundleError: with a reason of `engines.manifest.REFUSALS`.
+
+    """
+    path = root / MANIFEST_NAME
+    if not path.is_file():
+        raise BundleError(
+            "not_a_bundle",
+            f"{root} is not a bundle: it has no {MANIFEST_NAME}; make one with: "
+            f"av-compress build RECIPE.yaml --output {root}",
+        )
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError("manifest_unreadable", f"{path} cannot be read: {error}") from error
+    manifest = Manifest.from_json(text)
+    for record in manifest.artefacts.values():
+        _read_verified(root, record)
+    return Bundle(root, manifest, sha256_bytes(data))
+
+
+def _read_verified(root: Path, record: ArtefactRecord) -> bytes:
+    path = root / record.path
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BundleError(
+            "artefact_path", f"{root}: artefact path {record.path!r} leaves the folder"
+        )
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            "artefact_missing", f"{path} cannot be read: {error.strerror}"
+        ) from error
+    if sha256_bytes(data) != record.sha256:
+        raise BundleError(
+            "artefact_hash",
+            f"{path} is not the file that was built: its SHA-256 differs from the manifest's; "
+            f"build the bundle again or restore the file",
+        )
+    return data

@@ -1,0 +1,211 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle's manifest: what was built, from what, and how it was judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from av_compress.errors import BundleError, ConfigError
+from av_compress.fileio import canonical_json
+from av_compress.validation import validate
+
+SCHEMA_VERSION = 1
+
+REFUSALS: Mapping[str, str] = {
+    "not_a_bundle": "the folder has no manifest.json",
+    "manifest_unreadable": "manifest.json cannot be read or is not JSON",
+    "schema_version": "the manifest was written by another version of the format",
+    "manifest_invalid": "the manifest breaks its schema",
+    "artefact_path": "an artefact's path leaves the bundle's folder",
+    "artefact_missing": "a file that the manifest lists is absent",
+    "artefact_hash": "a file's content is not what the manifest says: it was changed or damaged",
+    "no_artefact": "the bundle holds no artefact for the wanted emitter",
+    "not_accepted": "the artefact failed its gate",
+    "task_invalid": "the task configuration is not valid in this version",
+}
+
+
+@dataclass(frozen=True)
+class FrameDigest:
+    """One sample: its key in the source and the SHA-256 of its pixels."""
+
+    key: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """What the thresholds were computed from.
+
+    Attributes:
+        source: description of the frame source.
+        sampling: how frames were chosen.
+        threshold: method that chose the thresholds.
+        sha256: hash over the samples' hashes, in order.
+        frames: the samples.
+
+    """
+
+    source: str
+    sampling: str
+    threshold: str
+    sha256: str
+    frames: tuple[FrameDigest, ...]
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """A node's precision and the reason for it."""
+
+    node: str
+    op_type: str
+    precision: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GateRecord:
+    """One gate's outcome for one artefact.
+
+    Attributes:
+        metric: what was measured, e.g. `ap50`.
+        reference: value of the FP32 model, in points (0..100).
+        candidate: value of the artefact, in points.
+        max_loss: the largest reference - candidate that passes, in points.
+        passed: whether it held.
+        source: description of the gate's frame source.
+        frames: number of gate samples.
+        figures: every other accuracy figure measured on the way, in points.
+
+    """
+
+    metric: str
+    reference: float
+    candidate: float
+    max_loss: float
+    passed: bool
+    source: str
+    frames: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ArtefactRecord:
+    """One emitted model.
+
+    Attributes:
+        path: file inside the bundle, with forward slashes.
+        sha256: hash of the file.
+        bytes: size of the file.
+        int8_mac_share: share of multiply-accumulates in INT8, 0..1.
+        nodes: precision of every weighted node.
+        gate: the gate's outcome; None where the recipe has no gate.
+
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    int8_mac_share: float
+    nodes: tuple[NodeRecord, ...]
+    gate: GateRecord | None
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The source model: file name (no folder), hash and size."""
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a bundle says of itself; equal inputs give equal manifests, so it holds no times.
+
+    Attributes:
+        name: the bundle's name, from the recipe.
+        source: the model it was built from.
+        recipe: the whole recipe with defaults filled in.
+        recipe_sha256: hash of the recipe's canonical JSON.
+        task: the whole task configuration.
+        calibration: what the thresholds were computed from.
+        artefacts: emitter -> artefact.
+        versions: versions of the tools that took part.
+        schema_version: version of this format.
+
+    """
+
+    name: str
+    source: ModelRecord
+    recipe: Mapping[str, Any]
+    recipe_sha256: str
+    task: Mapping[str, Any]
+    calibration: CalibrationRecord
+    artefacts: Mapping[str, ArtefactRecord]
+    versions: Mapping[str, str]
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """Serialise; the same manifest always gives the same bytes."""
+        return canonical_json(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Manifest:
+        """Parse and validate.
+
+        Raises:
+            BundleError: `manifest_unreadable`, `schema_version` or `manifest_invalid`.
+
+        """
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise BundleError(
+                "manifest_unreadable", f"manifest.json is not JSON: {error}"
+            ) from error
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                "schema_version",
+                f"manifest.json has schema_version {version!r}, this version reads "
+                f"{SCHEMA_VERSION}; build the bundle again",
+            )
+        try:
+            validate(value, "manifest", "manifest.json")
+        except ConfigError as error:
+            raise BundleError("manifest_invalid", str(error)) from error
+        return _manifest(value)
+
+
+def _manifest(value: dict[str, Any]) -> Manifest:
+    calibration = value["calibration"]
+    known = {field.name for field in fields(Manifest)}
+    plain = {key: value[key] for key in known - {"source", "calibration", "artefacts"}}
+    return Manifest(
+        source=ModelRecord(**value["source"]),
+        calibration=CalibrationRecord(
+            **{
+                **calibration,
+                "frames": tuple(FrameDigest(**frame) for frame in calibration["frames"]),
+            }
+        ),
+        artefacts={name: _artefact(entry) for name, entry in value["artefacts"].items()},
+        **plain,
+    )
+
+
+def _artefact(value: dict[str, Any]) -> ArtefactRecord:
+    gate = value["gate"]
+    return ArtefactRecord(
+        **{
+            **value,
+            "nodes": tuple(NodeRecord(**node) for node in value["nodes"]),
+            "gate": None if gate is None else GateRecord(**gate),
+        }
+    )

@@ -1,0 +1,64 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The one path of every frame: preprocess, run, postprocess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from av_compress.engines.base import Engine
+from av_compress.tasks.base import Task
+from av_compress.telemetry.spans import SpanRecorder
+
+
+@dataclass(frozen=True)
+class Processed:
+    """What became of one frame.
+
+    Attributes:
+        result: the task's result.
+        spans: span name -> nanoseconds, for preprocess, h2d, execute, d2h and postprocess.
+
+    """
+
+    result: Any
+    spans: dict[str, int]
+
+
+class Pipeline:
+    """A task and the engine that runs its model. Owned by one thread."""
+
+    def __init__(self, task: Task[Any, Any], engine: Engine) -> None:
+        """Join `task` and `engine`.
+
+        Raises:
+            ModelError: the engine's model does not fit the task.
+
+        """
+        task.check_model(engine.inputs, engine.outputs)
+        self.task = task
+        self.engine = engine
+
+    def process(self, frame: Any) -> Processed:
+        """Take one frame all the way.
+
+        Raises:
+            FrameError: the frame cannot be used.
+            EngineError: the model did not run.
+
+        """
+        recorder = SpanRecorder()
+        with recorder.span("preprocess"):
+            prepared = self.task.preprocess(frame)
+        run = self.engine.run(prepared.tensors)
+        recorder.add("h2d", run.timing.h2d_ns)
+        recorder.add("execute", run.timing.execute_ns)
+        recorder.add("d2h", run.timing.d2h_ns)
+        with recorder.span("postprocess"):
+            result = self.task.postprocess(run.outputs, prepared.context)
+        return Processed(result, recorder.spans())
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
