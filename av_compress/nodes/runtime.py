@@ -1,0 +1,277 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The lifecycle node under every detector: it loads a bundle, serves topics and tells how it does.
+
+What kind of detector it is comes from a `Role`. Configure verifies and loads the bundle and sends
+a sample through everything; activate subscribes; deactivate and cleanup free what they made.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from av_compress.engines.bundle import Bundle, load_bundle
+from av_compress.engines.onnxruntime import CUDA, OrtOptions
+from av_compress.errors import AvCompressError, ConfigError, EngineError
+from av_compress.nodes.parameters import declare_parameters, read_parameters
+from av_compress.nodes.ros import message_class
+from av_compress.nodes.session import Outputs, Reader, ServingSession
+from av_compress.nodes.telemetry_output import DebugTimes, DiagnosticsOutput
+from av_compress.nodes.topics import Advertise, sensor_qos
+from av_compress.nodes.worker import LatestWinsWorker
+from av_compress.tasks.base import Task
+from av_compress.telemetry.monitor import Limits, Monitor
+
+
+class Role(Reader, Protocol):
+    """What makes a serving node a detector of one kind.
+
+    Attributes:
+        name: the node's name and that of its parameter schema.
+        task_kind: the task that its bundles must have.
+        inputs: topic -> message type that `read` understands.
+
+    """
+
+    name: str
+    task_kind: str
+    inputs: Mapping[str, str]
+
+    def make_outputs(
+        self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]
+    ) -> Outputs:
+        """Advertise the results."""
+        ...
+
+
+class ServingNode(LifecycleNode):  # type: ignore[misc]
+    """A lifecycle node that serves a bundle."""
+
+    def __init__(self, role: Role, **kwargs: Any) -> None:
+        """Declare the parameters; everything else waits for configure.
+
+        Args:
+            role: what kind of detector this is.
+            **kwargs: for rclpy's Node.
+
+        Raises:
+            ConfigError: a parameter given at start has the wrong type or leaves its range.
+
+        """
+        super().__init__(role.name, **kwargs)
+        self._role = role
+        # What configure and activate made, each freed as one.
+        self._configured = ExitStack()
+        self._activated = ExitStack()
+        self._serving: _Serving | None = None
+        declare_parameters(self, role.name)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Verify and load the bundle; failure leaves the node unconfigured."""
+        return self._attempt("configure", self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and serve; failure leaves the node inactive."""
+        return self._attempt("activate", lambda: self._activate(state))
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, and wait until the frame in work is done."""
+        return self._attempt("deactivate", self._activated.close)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the engine and the publishers."""
+        return self._attempt("cleanup", self.release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, from whatever state."""
+        return self._attempt("shutdown", self.release)
+
+    def release(self) -> None:
+        """Free everything that configure and activate made.
+
+        Raises:
+            EngineError: a model at work did not return in time.
+
+        """
+        with ExitStack() as both:
+            both.callback(self._configured.close)
+            both.callback(self._activated.close)
+        self._serving = None
+
+    def _attempt(self, name: str, action: Callable[[], None]) -> TransitionCallbackReturn:
+        # rclpy swallows what a transition raises, so it is told here.
+        try:
+            action()
+        except AvCompressError as error:
+            self.get_logger().error(f"{name} failed: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().error(f"{name} failed unexpectedly:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        parameters = read_parameters(self, self._role.name)
+        bundle = _load(parameters["bundle_path"], self._role)
+        options = _ort_options(parameters)
+        with ExitStack() as stack:
+            advertise = self._advertiser(stack)
+            outputs = self._role.make_outputs(advertise, bundle.task(), parameters)
+            times = DebugTimes(advertise)
+            diagnostics = DiagnosticsOutput(
+                advertise,
+                f"{self.get_name()}: serving",
+                f"{parameters['backend']} {options.providers[0]}",
+                _identity(bundle, options),
+            )
+            monitor = _monitor(parameters)
+
+            def open_session() -> ServingSession:
+                session = ServingSession(
+                    reader=self._role,
+                    pipeline=bundle.open_pipeline(parameters["backend"], options),
+                    outputs=outputs,
+                    times=times,
+                    monitor=monitor,
+                    clock=self.get_clock(),
+                    logger=self.get_logger(),
+                )
+                session.warm_up()
+                return session
+
+            worker = LatestWinsWorker(self.get_name(), open_session)
+            stack.callback(self._stop, worker)
+            worker.start()
+            self._serving = _Serving(
+                worker, monitor, outputs, diagnostics, parameters["diagnostics"]["period_s"]
+            )
+            self._configured = stack.pop_all()
+        self.get_logger().info(f"loaded bundle {bundle.root} ({bundle.sha256[:12]})")
+
+    def _activate(self, state: LifecycleState) -> None:
+        serving = self._serving
+        if serving is None:
+            raise EngineError("nothing is configured")
+        with ExitStack() as stack:
+            super().on_activate(state)
+            stack.callback(super().on_deactivate, state)
+            serving.outputs.announce(self.get_clock().now().to_msg())
+            serving.worker.resume()
+            stack.callback(self._pause, serving.worker)
+            for topic, kind in self._role.inputs.items():
+                self._subscribe(stack, topic, message_class(kind), serving)
+            # Real time: diagnostics go on when simulated time stands still.
+            timer = self.create_timer(
+                serving.period_s,
+                lambda: self._report(serving),
+                clock=Clock(clock_type=ClockType.STEADY_TIME),
+            )
+            stack.callback(self.destroy_timer, timer)
+            self._activated = stack.pop_all()
+
+    def _subscribe(self, stack: ExitStack, topic: str, kind: Any, serving: _Serving) -> None:
+        clock = self.get_clock()
+
+        def receive(message: Any) -> None:
+            serving.monitor.received(clock.now().nanoseconds)
+            if not serving.worker.offer(message):
+                serving.monitor.dropped()
+
+        subscription = self.create_subscription(
+            kind,
+            topic,
+            receive,
+            sensor_qos(),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        stack.callback(self.destroy_subscription, subscription)
+
+    def _report(self, serving: _Serving) -> None:
+        now = self.get_clock().now()
+        serving.diagnostics.publish(serving.monitor.report(now.nanoseconds), now.to_msg())
+
+    def _advertiser(self, stack: ExitStack) -> Advertise:
+        def advertise(kind: str, topic: str, qos: Any) -> Any:
+            publisher = self.create_lifecycle_publisher(message_class(kind), topic, qos)
+            stack.callback(self.destroy_lifecycle_publisher, publisher)
+            return publisher
+
+        return advertise
+
+    def _pause(self, worker: LatestWinsWorker[Any]) -> None:
+        self._insist(worker.pause(self._patience_s()))
+
+    def _stop(self, worker: LatestWinsWorker[Any]) -> None:
+        self._insist(worker.stop(self._patience_s()))
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for a model in work: not long when the process is to end."""
+        return 5.0 if self.context.ok() else 0.4
+
+    def _insist(self, done: bool) -> None:
+        if not done:
+            raise EngineError("the model is still at work and was given up")
+
+
+@dataclass(frozen=True)
+class _Serving:
+    """What configure made and activate uses."""
+
+    worker: LatestWinsWorker[Any]
+    monitor: Monitor
+    outputs: Outputs
+    diagnostics: DiagnosticsOutput
+    period_s: float
+
+
+def _load(path: str, role: Role) -> Bundle:
+    if not path:
+        raise ConfigError(
+            "parameter bundle_path is empty; give the folder that "
+            "`av-compress build RECIPE.yaml --output DIR` wrote"
+        )
+    bundle = load_bundle(Path(path).expanduser())
+    kind = bundle.manifest.task["kind"]
+    if kind != role.task_kind:
+        raise ConfigError(
+            f"parameter bundle_path: {path} holds a {kind} model; {role.name} serves "
+            f"{role.task_kind}"
+        )
+    return bundle
+
+
+def _ort_options(parameters: Mapping[str, Any]) -> OrtOptions:
+    section = parameters["onnxruntime"]
+    return OrtOptions(
+        providers=tuple(section["providers"]),
+        intra_op_threads=section["intra_op_threads"],
+        inter_op_threads=section["inter_op_threads"],
+        provider_options={CUDA: {"device_id": str(parameters["gpu_id"])}},
+        session_config={"session.intra_op.allow_spinning": str(int(section["allow_spinning"]))},
+    )
+
+
+def _monitor(parameters: Mapping[str, Any]) -> Monitor:
+    section = parameters["diagnostics"]
+    limits = {key: value for key, value in section.items() if key not in {"period_s", "window_s"}}
+    return Monitor(Limits(deadline_ms=parameters["deadline_ms"], **limits), section["window_s"])
+
+
+def _identity(bundle: Bundle, options: OrtOptions) -> dict[str, str]:
+    record = bundle.record(bundle.default_emitter(options))
+    share = record.int8_mac_share
+    return {
+        "bundle": bundle.manifest.name,
+        "bundle_sha256": bundle.sha256,
+        "precision": f"int8 ({share:.0%} of multiply-accumulates)" if share else "float",
+    }

@@ -1,0 +1,26 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Qualities of service, and how parts of a node ask for a publisher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Advertise = Callable[[str, str, Any], Any]
+"""Makes a publisher out of message type (`std_msgs/Float64`), topic, and QoS or depth."""
+
+
+def sensor_qos() -> Any:
+    """Return the QoS of sensor data: the newest sample or none at all."""
+    from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+
+    # A new one each time, since rclpy writes overrides into the profile it is given.
+    return QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+
+
+def latched_qos() -> Any:
+    """Return the QoS of what a late subscriber gets too."""
+    from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+
+    return QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
