@@ -1,0 +1,130 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""From an image to the network's input tensor: one resize, one pass over the pixels.
+
+Normalisation goes through a table of 256 values per channel, computed in float64: exact to the
+last bit of the tensor's type, and no slower than arithmetic on the whole image.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from av_compress.errors import FrameError
+from av_compress.tasks.base import ImageFrame
+from av_compress.tasks.camera_detection.config import InputConfig, ResizeConfig
+from av_compress.tasks.camera_detection.placement import Placement, letterbox, stretch
+from av_compress.tensors import Array
+
+_INTERPOLATIONS = {
+    "linear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "nearest": cv2.INTER_NEAREST,
+    "cubic": cv2.INTER_CUBIC,
+}
+
+
+class Preprocessor:
+    """Turns images into tensors. Holds only constants: safe to share between threads."""
+
+    def __init__(self, target: InputConfig, resize: ResizeConfig) -> None:
+        """Compute the normalisation table of `target`."""
+        self._target = target
+        self._resize = resize
+        self._dtype = np.dtype(target.dtype)
+        self._table = _table(target)
+        self._padding = self._table[resize.pad_value].astype(self._dtype)
+
+    def place(self, width: int, height: int) -> Placement:
+        """Tell where an image of this size lies in the input."""
+        image_size, input_size = (width, height), (self._target.width, self._target.height)
+        if self._resize.mode == "stretch":
+            return stretch(image_size, input_size)
+        return letterbox(image_size, input_size, self._resize.anchor, self._resize.rounding)
+
+    def __call__(self, frame: ImageFrame) -> tuple[Array, Placement]:
+        """Return the input tensor, [1, 3, h, w] or [1, h, w, 3], and the image's place in it.
+
+        Raises:
+            FrameError: the pixels are not uint8 [height, width, 3], or there are none.
+
+        """
+        _check(frame)
+        placement = self.place(frame.width, frame.height)
+        pixels = self._resized(frame.pixels, placement)
+        swap = frame.color != self._target.color
+        if self._target.layout == "nchw":
+            return self._planes(pixels, placement, swap), placement
+        return self._interleaved(pixels, placement, swap), placement
+
+    def _resized(
+        self, pixels: npt.NDArray[np.uint8], placement: Placement
+    ) -> npt.NDArray[np.uint8]:
+        size = (placement.width, placement.height)
+        if size == (pixels.shape[1], pixels.shape[0]):
+            return np.ascontiguousarray(pixels)
+        interpolation = _INTERPOLATIONS[self._resize.interpolation]
+        return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8)
+
+    def _planes(
+        self, pixels: npt.NDArray[np.uint8], placement: Placement, swap: bool
+    ) -> npt.NDArray[np.generic]:
+        tensor = np.empty((1, 3, self._target.height, self._target.width), self._dtype)
+        for channel, plane in enumerate(tensor[0]):
+            _pad(plane, placement, self._padding[channel])
+            source = cv2.extractChannel(pixels, 2 - channel if swap else channel)
+            _inner(plane, placement)[...] = self._look_up(source, self._table[:, channel])
+        return tensor
+
+    def _interleaved(
+        self, pixels: npt.NDArray[np.uint8], placement: Placement, swap: bool
+    ) -> npt.NDArray[np.generic]:
+        tensor = np.empty((1, self._target.height, self._target.width, 3), self._dtype)
+        _pad(tensor[0], placement, self._padding)
+        source = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if swap else pixels
+        _inner(tensor[0], placement)[...] = self._look_up(np.asarray(source), self._table)
+        return tensor
+
+    def _look_up(self, pixels: Array, table: npt.NDArray[np.float32]) -> Array:
+        if self._dtype == np.uint8:
+            return pixels
+        entries = np.ascontiguousarray(table).reshape(1, 256, *table.shape[1:])
+        return np.asarray(cv2.LUT(pixels, entries))
+
+
+def _table(target: InputConfig) -> npt.NDArray[np.float32]:
+    """Tabulate (value - mean) / std for the tensor's channels, float32 [256, 3].
+
+    Half precision is rounded here: each value is then exact in float32 too, which OpenCV needs.
+    """
+    values = (np.arange(256.0)[:, None] - np.array(target.mean)) / np.array(target.std)
+    return np.asarray(values.astype(np.dtype(target.dtype)), np.float32)
+
+
+def _check(frame: ImageFrame) -> None:
+    pixels = frame.pixels
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise FrameError(
+            f"image {frame.key!r}: pixels are {pixels.dtype} {list(pixels.shape)}, "
+            "wanted uint8 [height, width, 3]"
+        )
+    if pixels.size == 0:
+        raise FrameError(f"image {frame.key!r} has no pixels: {frame.width}x{frame.height}")
+    if frame.color not in {"bgr", "rgb"}:
+        raise FrameError(f"image {frame.key!r}: color {frame.color!r}, wanted 'bgr' or 'rgb'")
+
+
+def _inner(plane: Array, placement: Placement) -> Array:
+    rows = slice(placement.top, placement.top + placement.height)
+    return plane[rows, placement.left : placement.left + placement.width]
+
+
+def _pad(plane: Array, placement: Placement, value: Array) -> None:
+    """Fill what the image does not cover."""
+    bottom, right = placement.top + placement.height, placement.left + placement.width
+    plane[: placement.top] = value
+    plane[bottom:] = value
+    plane[placement.top : bottom, : placement.left] = value
+    plane[placement.top : bottom, right:] = value

@@ -1,0 +1,155 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The camera detection task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from av_compress.errors import ModelError
+from av_compress.tasks.base import Detections2D, ImageFrame, Prepared
+from av_compress.tasks.camera_detection.config import KIND, CameraDetectionConfig
+from av_compress.tasks.camera_detection.heads import FAMILIES, Border, Candidates
+from av_compress.tasks.camera_detection.outputs import Bound, bind
+from av_compress.tasks.camera_detection.placement import Placement
+from av_compress.tasks.camera_detection.preprocess import Preprocessor
+from av_compress.tasks.camera_detection.suppression import suppress
+from av_compress.tensors import Array, Tensors, TensorSpec
+
+
+class CameraDetection:
+    """A camera detector's meaning. Stateless and reentrant: frames may be processed in parallel.
+
+    Attributes:
+        kind: `camera_detection`.
+        class_names: label index -> name.
+        settings: the validated configuration.
+
+    """
+
+    kind: str = KIND
+
+    def __init__(self, settings: CameraDetectionConfig) -> None:
+        """Prepare the constants of preprocess and postprocess."""
+        self.settings = settings
+        self.class_names: Sequence[str] = settings.class_names
+        self._border = Border(settings.input.width, settings.input.height, len(self.class_names))
+        self._family = FAMILIES[settings.head.type]
+        self._forms = self._family.forms(settings.head, self._border)
+        self._names = settings.head.output_names()
+        self._preprocessor = Preprocessor(settings.input, settings.resize)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> CameraDetection:
+        """Make the task that `config` describes; see schema/camera_detection_task.schema.json.
+
+        Raises:
+            ConfigError: names key, value and what is allowed.
+
+        """
+        return cls(CameraDetectionConfig.from_config(config))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare configurations, which are all there is to a task."""
+        return isinstance(other, CameraDetection) and self.settings == other.settings
+
+    def __hash__(self) -> int:
+        """Hash the configuration."""
+        return hash(self.settings)
+
+    def config(self) -> dict[str, Any]:
+        """Return the whole configuration, every default filled in."""
+        return self.settings.to_config()
+
+    def with_score_threshold(self, score_threshold: float) -> CameraDetection:
+        """Return the same task with another threshold, e.g. a low one to measure AP."""
+        return CameraDetection(replace(self.settings, score_threshold=score_threshold))
+
+    def check_model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        """Check that a model has this task's input and the outputs of its head.
+
+        Raises:
+            ModelError: names the tensors found and those wanted.
+
+        """
+        wanted = TensorSpec(
+            self.settings.input.name,
+            self.settings.input.shape,
+            np.dtype(self.settings.input.dtype),
+        )
+        if len(inputs) != 1 or not _same_border(inputs[0], wanted):
+            found = ", ".join(map(str, inputs)) or "none"
+            raise ModelError(
+                f"the model's inputs do not fit the task; found: {found}; wanted: {wanted}; "
+                "check name, width, height, layout and dtype of task.input"
+            )
+        self._bind(outputs)
+
+    def preprocess(self, frame: ImageFrame) -> Prepared:
+        """Resize and normalise an image.
+
+        Raises:
+            FrameError: the pixels are not uint8 [height, width, 3], or there are none.
+
+        """
+        tensor, placement = self._preprocessor(frame)
+        return Prepared({self.settings.input.name: tensor}, placement)
+
+    def postprocess(self, outputs: Tensors, context: Placement) -> Detections2D:
+        """Decode, suppress, and map to the pixels of the original image.
+
+        Args:
+            outputs: output name -> array, float32 or float16.
+            context: `Prepared.context` of the same frame.
+
+        Raises:
+            ModelError: the outputs are not those of the head.
+
+        """
+        specs = [TensorSpec(name, array.shape, array.dtype) for name, array in outputs.items()]
+        bound = self._bind(specs)
+        arrays = {role: _computable(outputs[name]) for role, name in bound.tensors.items()}
+        found = self._family.decode(
+            self.settings.head, self._border, bound.form, arrays, self.settings.score_threshold
+        )
+        kept = suppress(found, self.settings.nms)
+        return _detections(kept, context, self.settings.nms.max_detections)
+
+    def _bind(self, outputs: Sequence[TensorSpec]) -> Bound:
+        head = (
+            f"the head '{self.settings.head.type}' with {self._border.classes} classes "
+            f"at {self._border.width}x{self._border.height}"
+        )
+        return bind(outputs, self._forms, self._names, head)
+
+
+def _same_border(found: TensorSpec, wanted: TensorSpec) -> bool:
+    return (
+        found.name == wanted.name
+        and found.dtype == wanted.dtype
+        and len(found.shape) == len(wanted.shape)
+        and all(have in {None, want} for have, want in zip(found.shape, wanted.shape))
+    )
+
+
+def _computable(array: Array) -> Array:
+    """Widen half precision, in which numpy computes slowly and sums lose digits."""
+    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
+
+
+def _detections(found: Candidates, placement: Placement, limit: int) -> Detections2D:
+    """Map candidates to the image and clip them; those that lie outside it are dropped."""
+    boxes: npt.NDArray[np.float32] = placement.to_image(found.boxes)
+    size = np.array([placement.image_width, placement.image_height] * 2, np.float32)
+    boxes = np.clip(boxes, np.float32(0.0), size)
+    inside = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))[:limit]
+    return Detections2D(
+        boxes=boxes[inside],
+        scores=np.minimum(found.scores[inside], np.float32(1.0)),
+        labels=found.labels[inside],
+    )
