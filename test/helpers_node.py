@@ -1,0 +1,127 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes on the real middleware, on a domain of this process alone."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before rclpy and any message is imported, and for every child process. Domains up to 101 have
+# ports of their own everywhere.
+os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
+os.environ.setdefault(
+    "FASTRTPS_DEFAULT_PROFILES_FILE", str(ROOT / "config/fastdds_shm_profile.xml")
+)
+
+WAIT_S = 30.0
+
+
+def require_ros() -> None:
+    """Skip the calling module where ROS or a message package is absent."""
+    for module in ("rclpy", "sensor_msgs.msg", "diagnostic_msgs.msg"):
+        pytest.importorskip(module, reason=f"needs ROS 2 ({module}); see README, Installation")
+
+
+@contextmanager
+def ros_context() -> Iterator[None]:
+    """Initialise rclpy and shut it down again."""
+    import rclpy
+
+    rclpy.init()
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
+
+
+class Spinning:
+    """A node whose executor spins in a thread of its own."""
+
+    def __init__(self, node: Any) -> None:
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.node = node
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(WAIT_S)
+        self.node.destroy_node()
+
+
+class Probe:
+    """A node that talks to the node under test; spun by the test itself."""
+
+    def __init__(self, name: str = "probe", **kwargs: Any) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.node = rclpy.create_node(name, **kwargs)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+
+    def collect(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
+        """Return a list that every message of `topic` is added to."""
+        received: list[Any] = []
+        self.node.create_subscription(kind, topic, received.append, qos)
+        return received
+
+    def publisher(self, kind: Any, topic: str, qos: Any = 1) -> Any:
+        """Return a publisher that a subscriber has been matched to."""
+        publisher = self.node.create_publisher(kind, topic, qos)
+        self.until(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {topic}")
+        return publisher
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> None:
+        """Spin until `condition` holds; fail, naming `what`, when it never does."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end, f"no {what} after {timeout_s} s"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def spin_for(self, seconds: float) -> None:
+        """Spin for a while, where the point is that nothing comes."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def change_state(self, node_name: str, transition: str) -> bool:
+        """Ask a node for a transition; tell whether it succeeded."""
+        from lifecycle_msgs.srv import ChangeState
+
+        request = ChangeState.Request()
+        request.transition.label = transition
+        return bool(self.call(ChangeState, f"/{node_name}/change_state", request).success)
+
+    def state(self, node_name: str) -> str:
+        """Return the label of a node's lifecycle state."""
+        from lifecycle_msgs.srv import GetState
+
+        response = self.call(GetState, f"/{node_name}/get_state", GetState.Request())
+        return str(response.current_state.label)
+
+    def call(self, kind: Any, service: str, request: Any) -> Any:
+        """Call a service."""
+        client = self.node.create_client(kind, service)
+        self.until(client.service_is_ready, f"service {service}")
+        future = client.call_async(request)
+        self.until(future.done, f"answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def stop(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
