@@ -1,10 +1,13 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Serve a camera detection bundle: `ros2 launch av_compress camera_detector.launch.py bundle:=DIR`."""
+"""Serve a camera detection bundle.
+
+ros2 launch av_compress camera_detector.launch.py bundle:=DIR input_image:=/camera/image_raw
+"""
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
@@ -24,7 +27,7 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
 
-SHARE = get_package_share_directory("av_compress")
+CONFIG = Path(get_package_share_directory("av_compress")) / "config"
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
@@ -65,7 +68,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
         DeclareLaunchArgument(
             "param_path",
-            default_value=os.path.join(SHARE, "config", "camera_detector.param.yaml"),
+            default_value=str(CONFIG / "camera_detector.param.yaml"),
             description="Parameter file: threads, providers, deadline, diagnostics limits",
         ),
         DeclareLaunchArgument(
@@ -91,7 +94,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             "fastdds_profile",
             default_value=EnvironmentVariable(
                 "FASTRTPS_DEFAULT_PROFILES_FILE",
-                default_value=os.path.join(SHARE, "config", "fastdds_shm_profile.xml"),
+                default_value=str(CONFIG / "fastdds_shm_profile.xml"),
             ),
             description="Fast DDS profile of the node; the default one has shared memory for "
             "large images, and the images' publisher should use it too",

@@ -33,7 +33,7 @@ def make_node():
     def make(**overrides):
         node = rclpy.create_node(
             "subject",
-            parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()],
+            parameter_overrides=[Parameter(key, value=value) for key, value in overrides.items()],
         )
         nodes.append(node)
         declare_parameters(node, SCHEMA)
