@@ -38,7 +38,7 @@ def annotate(
         label = int(result.labels[index])
         _draw(
             picture,
-            tuple(int(round(float(value))) for value in result.boxes[index]),
+            tuple(round(float(value)) for value in result.boxes[index]),
             f"{class_names[label]} {result.scores[index]:.2f}",
             class_color(label),
             scale,
