@@ -82,8 +82,10 @@ def detections_to_fields(
         stamp_ns,
         frame_id,
         tuple(
-            DetectionFields(*row, class_id(label), score)
-            for row, label, score in zip(rows, result.labels.tolist(), result.scores.tolist())
+            DetectionFields(x, y, width, height, class_id(label), score)
+            for (x, y, width, height), label, score in zip(
+                rows, result.labels.tolist(), result.scores.tolist()
+            )
         ),
     )
 

@@ -1,0 +1,264 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Images out of ROS 2 bags: db3 and mcap, plain or compressed, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from av_compress.data.images import frame_from_message
+from av_compress.data.ros_types import IMAGE_TYPES, make_typestore, rosbags, short_type
+from av_compress.errors import AvCompressError, DataError, FrameError
+from av_compress.tasks.base import ImageFrame
+
+# Message type, bag time in nanoseconds, serialised message.
+RawMessage: TypeAlias = tuple[str, int, bytes]
+
+_STORAGE_SUFFIXES = (".mcap", ".db3")
+
+
+@dataclass(frozen=True)
+class BagTopic:
+    """A topic of a bag: name, message type (`sensor_msgs/Image`) and number of messages."""
+
+    name: str
+    type: str
+    count: int
+
+    @property
+    def is_image(self) -> bool:
+        """Tell whether frames can be read from it."""
+        return self.type in {short_type(name) for name in IMAGE_TYPES}
+
+    def __str__(self) -> str:
+        """Format as `/camera/image_raw (sensor_msgs/Image, 53 messages)`."""
+        return f"{self.name} ({self.type}, {self.count} messages)"
+
+
+def bag_topics(path: Path) -> tuple[BagTopic, ...]:
+    """List the topics of a bag.
+
+    Raises:
+        DataError: there is no bag at `path`, or it is damaged.
+
+    """
+    reader = _open(path)
+    try:
+        return _topics(reader)
+    finally:
+        reader.close()
+
+
+class BagImages:
+    """The images of one topic of a bag, in recorded order.
+
+    Made for reading in ascending order: one message is in memory, and reading index 10 after 5
+    skips the four between without decoding them. Going back costs a seek to the frame's time.
+    """
+
+    def __init__(self, path: Path, topic: str | None = None) -> None:
+        """Open a bag.
+
+        Args:
+            path: bag folder, or a single .mcap or .db3 file.
+            topic: an image topic; by default the bag's only one.
+
+        Raises:
+            DataError: no bag, a damaged or empty bag, no such topic, or not an image topic.
+            MissingExtraError: the rosbags library is not installed.
+
+        """
+        self._path = path
+        self._store = make_typestore()
+        self._reader = _open(path)
+        try:
+            found = _choose_topic(_topics(self._reader), topic, path)
+        except AvCompressError:
+            self._reader.close()
+            raise
+        self.topic = found.name
+        self.description = f"bag {path.name}, topic {found.name}"
+        self._count = found.count
+        self._messages: Iterator[RawMessage] = iter(())
+        self._position = 0
+        # Bag times of the messages passed so far, for going back to them.
+        self._times: list[int] = []
+        self._rewind(0)
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return self._count
+
+    def key(self, index: int) -> str:
+        """Name image `index` by topic and number."""
+        return f"{self.topic}#{index}"
+
+    def read(self, index: int) -> ImageFrame:
+        """Read and decode image `index`; see `FrameSource.read`.
+
+        The stamp is the header's, or the bag's time where the header has none.
+        """
+        if not 0 <= index < self._count:
+            raise IndexError(f"{self.description} has {self._count} images, not {index}")
+        if index < self._position:
+            self._rewind(index)
+        while True:
+            message = self._next()
+            if self._position > index:
+                return self._decode(index, message)
+
+    def close(self) -> None:
+        """Close the bag."""
+        self._messages = iter(())
+        if self._reader.is_open:
+            self._reader.close()
+
+    def _rewind(self, index: int) -> None:
+        """Make message `index` or an earlier one the next to be read."""
+        if not self._reader.is_open:
+            raise DataError(f"{self.description} is closed")
+        start = None
+        if index and _ascending(self._times):
+            start = self._times[index]
+            index = self._times.index(start)  # Several messages may share a time.
+        else:
+            index = 0
+        self._position = index
+        self._messages = _messages(self._reader, self.topic, start, self._path)
+
+    def _next(self) -> RawMessage:
+        message = next(self._messages, None)
+        if message is None:
+            raise DataError(
+                f"{self.description}: message {self._position} of {self._count} is missing; the "
+                f"bag is incomplete, try: ros2 bag reindex {self._path}"
+            )
+        if self._position == len(self._times):
+            self._times.append(message[1])
+        self._position += 1
+        return message
+
+    def _decode(self, index: int, message: RawMessage) -> ImageFrame:
+        kind, time_ns, data = message
+        key = self.key(index)
+        try:
+            frame = frame_from_message(self._store.deserialize_cdr(data, kind), key)
+        except FrameError as error:
+            raise FrameError(f"{key}: {error}") from error
+        except Exception as error:  # rosbags' deserialiser fails in many ways on damaged data.
+            raise FrameError(
+                f"{key} is not a {short_type(kind)} message of {len(data)} bytes: {error}"
+            ) from error
+        return frame if frame.stamp_ns else replace(frame, stamp_ns=time_ns)
+
+
+def _ascending(times: Sequence[int]) -> bool:
+    return all(earlier <= later for earlier, later in pairwise(times))
+
+
+def _open(path: Path) -> Any:
+    """Open a bag with rosbags' reader, whatever is wrong with it told in one sentence."""
+    rosbag2 = rosbags("rosbag2")
+    file = _storage(path)
+    try:
+        reader = rosbag2.Reader(file)
+        reader.open()
+    except Exception as error:  # Damaged files raise anything, from struct.error to sqlite's own.
+        raise DataError(
+            f"bag {path} cannot be opened: {_cause(error)}; if its recording was cut off, try: "
+            f"ros2 bag reindex {path} (db3) or mcap recover (mcap)"
+        ) from error
+    return reader
+
+
+def _storage(path: Path) -> Path:
+    """Return what rosbags can open: a folder with metadata, or the one file of a folder."""
+    if not path.exists():
+        raise DataError(f"bag {path} does not exist")
+    if path.is_file():
+        if path.suffix in _STORAGE_SUFFIXES:
+            return path
+        hint = "; convert a ROS 1 bag with: rosbags-convert" if path.suffix == ".bag" else ""
+        raise DataError(f"{path} is not a bag: allowed are a bag folder, .mcap and .db3{hint}")
+    if (path / "metadata.yaml").exists():
+        return path
+    files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+    if len(files) == 1:
+        return files[0]
+    found = f"{len(files)} .mcap or .db3 files" if files else "no .mcap or .db3 file"
+    raise DataError(
+        f"{path} is not a bag folder: it has no metadata.yaml and {found}"
+        + (f"; name one of them, or try: ros2 bag reindex {path}" if files else "")
+    )
+
+
+def _topics(reader: Any) -> tuple[BagTopic, ...]:
+    topics: dict[str, BagTopic] = {}
+    for connection in reader.connections:
+        kind = short_type(connection.msgtype)
+        before = topics.get(connection.topic, BagTopic(connection.topic, kind, 0))
+        topics[connection.topic] = replace(before, count=before.count + connection.msgcount)
+    return tuple(topics[name] for name in sorted(topics))
+
+
+def _choose_topic(topics: Sequence[BagTopic], wanted: str | None, path: Path) -> BagTopic:
+    there = "; ".join(map(str, topics))
+    if not any(topic.count for topic in topics):
+        raise DataError(
+            f"bag {path} is empty: it has no messages" + (f" on {there}" * bool(there))
+        )
+    if wanted is None:
+        return _only_image_topic(topics, there, path)
+    found = next((topic for topic in topics if topic.name == wanted), None)
+    if found is None:
+        raise DataError(f"bag {path} has no topic {wanted}; it has: {there}")
+    if not found.is_image:
+        allowed = ", ".join(map(short_type, IMAGE_TYPES))
+        raise DataError(
+            f"topic {found.name} of bag {path} is of type {found.type}, which is no image; "
+            f"allowed: {allowed}; the bag has: {there}"
+        )
+    if not found.count:
+        raise DataError(f"topic {found.name} of bag {path} has no messages; the bag has: {there}")
+    return found
+
+
+def _only_image_topic(topics: Sequence[BagTopic], there: str, path: Path) -> BagTopic:
+    images = [topic for topic in topics if topic.is_image and topic.count]
+    if not images:
+        raise DataError(f"bag {path} has no image topic; it has: {there}")
+    if len(images) > 1:
+        names = ", ".join(topic.name for topic in images)
+        raise DataError(f"bag {path} has {len(images)} image topics: {names}; name one of them")
+    return images[0]
+
+
+def _messages(reader: Any, topic: str, start_ns: int | None, path: Path) -> Iterator[RawMessage]:
+    """Yield the messages of a topic from a bag time on."""
+    connections = [
+        connection
+        for connection in reader.connections
+        if connection.topic == topic and connection.msgtype in IMAGE_TYPES
+    ]
+    stream = reader.messages(connections, start=start_ns)
+    try:
+        for connection, time_ns, data in stream:
+            yield connection.msgtype, time_ns, data
+    except Exception as error:  # See _open.
+        raise DataError(
+            f"bag {path} is damaged and cannot be read any further on topic {topic}: "
+            f"{_cause(error)}"
+        ) from error
+    finally:
+        with suppress(Exception):
+            stream.close()
+
+
+def _cause(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else f"unexpected end or content ({type(error).__name__})"
