@@ -15,25 +15,35 @@ from av_compress.tasks.camera_detection.heads import Candidates
 _FAR = 1e6
 
 
-def suppress(found: Candidates, config: NmsConfig) -> Candidates:
-    """Drop unusable candidates and those that overlap a better one; the best comes first.
+def drop_unusable(found: Candidates) -> Candidates:
+    """Drop candidates whose score or box is NaN, infinite or empty."""
+    extents = found.boxes[:, 2:] - found.boxes[:, :2]
+    usable = np.isfinite(found.scores) & np.isfinite(extents).all(1) & (extents > 0).all(1)
+    return found.take(np.flatnonzero(usable))
 
-    Candidates with NaN, infinite or empty boxes are unusable. Ties keep the head's order.
+
+def best_first(found: Candidates) -> Candidates:
+    """Order candidates by score; ties keep the head's order."""
+    return found.take(np.argsort(-found.scores, kind="stable"))
+
+
+def suppress(found: Candidates, config: NmsConfig) -> Candidates:
+    """Drop candidates that overlap a better one; the best comes first, ties in the head's order.
+
+    Args:
+        found: usable candidates, in any order.
+        config: which overlap is too much, and between which boxes.
+
     """
-    with np.errstate(invalid="ignore"):
-        extents = found.boxes[:, 2:] - found.boxes[:, :2]
-        usable = np.isfinite(found.scores) & np.isfinite(extents).all(1) & (extents > 0).all(1)
-    found = found.take(np.flatnonzero(usable))
-    if config.iou_threshold < 1.0:
-        return found.take(_survivors(found, config))
-    order = np.argsort(-found.scores, kind="stable")
-    return found.take(order[: config.max_candidates])
+    if config.iou_threshold >= 1.0 or len(found.scores) == 0:
+        return best_first(found)
+    return found.take(_survivors(found, config))
 
 
 def _survivors(found: Candidates, config: NmsConfig) -> npt.NDArray[np.intp]:
     boxes = np.clip(found.boxes.astype(np.float64), -_FAR, _FAR)
     corners, extents = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-    if config.class_aware and len(boxes):
+    if config.class_aware:
         # Each class moves to a place of its own, where it meets no other.
         spread = boxes.max() - boxes.min() + 1.0
         corners = corners + found.labels[:, None] * spread

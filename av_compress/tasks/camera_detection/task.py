@@ -18,7 +18,7 @@ from av_compress.tasks.camera_detection.heads import FAMILIES, Border, Candidate
 from av_compress.tasks.camera_detection.outputs import Bound, bind
 from av_compress.tasks.camera_detection.placement import Placement
 from av_compress.tasks.camera_detection.preprocess import Preprocessor
-from av_compress.tasks.camera_detection.suppression import suppress
+from av_compress.tasks.camera_detection.suppression import best_first, drop_unusable, suppress
 from av_compress.tensors import Array, Tensors, TensorSpec
 
 
@@ -111,21 +111,35 @@ class CameraDetection:
             ModelError: the outputs are not those of the head.
 
         """
+        kept = self.decode(outputs)
+        return _detections(kept, context, self.settings.nms.max_detections)
+
+    def decode(self, outputs: Tensors) -> Candidates:
+        """Decode and suppress; the boxes stay in pixels of the network's input, unclipped.
+
+        Raises:
+            ModelError: the outputs are not those of the head.
+
+        """
+        head, nms = self.settings.head, self.settings.nms
         specs = [TensorSpec(name, array.shape, array.dtype) for name, array in outputs.items()]
         bound = self._bind(specs)
         arrays = {role: _computable(outputs[name]) for role, name in bound.tensors.items()}
-        found = self._family.decode(
-            self.settings.head, self._border, bound.form, arrays, self.settings.score_threshold
-        )
-        kept = suppress(found, self.settings.nms)
-        return _detections(kept, context, self.settings.nms.max_detections)
+        with np.errstate(all="ignore"):
+            found = drop_unusable(
+                self._family.decode(
+                    head, self._border, bound.form, arrays, self.settings.score_threshold
+                )
+            )
+        return best_first(found) if head.suppresses else suppress(found, nms)
 
     def _bind(self, outputs: Sequence[TensorSpec]) -> Bound:
         head = (
             f"the head '{self.settings.head.type}' with {self._border.classes} classes "
             f"at {self._border.width}x{self._border.height}"
         )
-        return bind(outputs, self._forms, self._names, head)
+        note = f" ({self._family.note})" if self._family.note else ""
+        return bind(outputs, self._forms, self._names, head + note)
 
 
 def _same_border(found: TensorSpec, wanted: TensorSpec) -> bool:

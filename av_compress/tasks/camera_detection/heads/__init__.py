@@ -7,11 +7,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from av_compress.tasks.camera_detection.heads import fastestdet, nanodet, yolox
+from av_compress.tasks.camera_detection.heads import (
+    anchored,
+    centernet,
+    decoded,
+    fastestdet,
+    nanodet,
+    yolov8,
+    yolox,
+)
 from av_compress.tasks.camera_detection.heads.base import Border, Candidates, Family, HeadConfig
 
 FAMILIES: Mapping[str, Family[Any]] = {
-    family.config.type: family for family in (yolox.FAMILY, nanodet.FAMILY, fastestdet.FAMILY)
+    family.config.type: family
+    for family in (
+        yolox.FAMILY,
+        anchored.YOLOV5,
+        anchored.YOLO_FASTESTV2,
+        yolov8.FAMILY,
+        nanodet.FAMILY,
+        fastestdet.FAMILY,
+        centernet.FAMILY,
+        decoded.FAMILY,
+    )
 }
 
 

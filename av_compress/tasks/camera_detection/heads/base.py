@@ -75,6 +75,11 @@ class HeadConfig:
                 names |= {f"{role}[{index}]": item for index, item in enumerate(name)}
         return names
 
+    @property
+    def suppresses(self) -> bool:
+        """Whether the model itself drops overlapping boxes."""
+        return False
+
     def to_config(self) -> dict[str, Any]:
         """Return JSON values."""
         return {"type": self.type, **asdict(self), "outputs": dict(self.outputs)}
@@ -91,13 +96,16 @@ class Family(Generic[HeadT]):
         config: the configuration's class; its fields are the keys of `task.head`.
         forms: the layouts of outputs that models of the family have, the most specific first.
         decode: turns outputs into candidates. It gets the configuration, the border, the form's
-            name, the outputs by role (float outputs as float32) and the score threshold.
+            name, the outputs by role (float outputs as float32) and the score threshold. Floating
+            point faults are silent there: what is not finite is dropped later.
+        note: what a user may have forgotten when no form fits.
 
     """
 
     config: type[HeadT]
     forms: Callable[[HeadT, Border], tuple[Form, ...]]
     decode: Callable[[HeadT, Border, str, Mapping[str, Array], float], Candidates]
+    note: str = ""
 
 
 @lru_cache(maxsize=32)
@@ -122,9 +130,8 @@ def cell_grid(border: Border, strides: tuple[int, ...]) -> tuple[Floats, Floats]
 
 
 def sigmoid(values: Floats) -> Floats:
-    """Compute the logistic function; large negative values give 0."""
-    with np.errstate(over="ignore"):
-        return np.asarray(1.0 / (1.0 + np.exp(-values)), np.float32)
+    """Compute the logistic function; where exp overflows, 0 is the right value."""
+    return np.asarray(1.0 / (1.0 + np.exp(-values)), np.float32)
 
 
 def activate(values: Floats, activation: Activation) -> Floats:
@@ -177,7 +184,6 @@ def expected_bins(logits: Floats) -> Floats:
 
     Softmax, then the mean: the integral of Generalized Focal Loss and of YOLOv8's DFL.
     """
-    with np.errstate(invalid="ignore"):
-        weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     steps = np.arange(logits.shape[-1], dtype=np.float32)
     return np.asarray((weights @ steps) / weights.sum(axis=-1), np.float32)

@@ -67,9 +67,8 @@ def _decode(
     centers, sizes = predictions[rows, :2], predictions[rows, 2:4]
     if head.box_encoding == "grid":
         cells, strides = (part[near[rows]] for part in cell_grid(border, head.strides))
-        with np.errstate(over="ignore"):
-            centers = (centers + cells) * strides[:, None]
-            sizes = np.exp(sizes) * strides[:, None]
+        centers = (centers + cells) * strides[:, None]
+        sizes = np.exp(sizes) * strides[:, None]
     return Candidates(corners(centers, sizes), best, labels)
 
 
