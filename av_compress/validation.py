@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
@@ -20,6 +21,22 @@ _SUFFIX = ".schema.json"
 _SHOWN_LENGTH = 60
 
 
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    return _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+_VALIDATOR: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number}
+    ),
+)
+
+
 @cache
 def load_schema(name: str) -> dict[str, Any]:
     """Return the published schema `name`, with references to the other schemas resolved.
@@ -32,22 +49,27 @@ def load_schema(name: str) -> dict[str, Any]:
     return schema
 
 
-def validate(value: Any, schema_name: str, where: str) -> None:
+def validate(value: Any, schema_name: str, where: str, root: str = "") -> None:
     """Check `value` against the published schema `schema_name`.
+
+    Stricter than JSON Schema in two points: 3.0 is no integer, and NaN is no number.
 
     Args:
         value: JSON values, as parsed from YAML or JSON.
         schema_name: a schema of `av_compress/schema`, without `.schema.json`.
         where: the file or section, to begin the message with.
+        root: the key under which `value` stands in its file, to begin key paths with.
 
     Raises:
         ConfigError: names every key that is wrong, its value, and what is allowed.
 
     """
-    validator = jsonschema.Draft202012Validator(load_schema(schema_name))
+    validator = _VALIDATOR(load_schema(schema_name))
     errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
     if errors:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(_deepest(error)) for error in errors))
+        raise ConfigError(
+            f"{where}: " + "; ".join(_explain(_deepest(error), root) for error in errors)
+        )
 
 
 def _read(name: str) -> Any:
@@ -76,8 +98,8 @@ def _deepest(error: ValidationError) -> ValidationError:
     return error
 
 
-def _explain(error: Any) -> str:
-    key = _key_path(error.absolute_path)
+def _explain(error: Any, root: str) -> str:
+    key = _key_path(error.absolute_path, root)
     name = str(error.validator)
     if name == "additionalProperties":
         return _unknown_keys(error, key)
@@ -123,9 +145,9 @@ def _allowed(error: Any) -> str:
     return " ".join(words) or error.message
 
 
-def _key_path(path: Iterable[str | int]) -> str:
+def _key_path(path: Iterable[str | int], root: str) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".") or "(top level)"
+    return (root + text).removeprefix(".") or "(top level)"
 
 
 def _names(keys: Iterable[Any]) -> str:

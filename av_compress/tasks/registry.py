@@ -27,7 +27,7 @@ def make_task(config: Mapping[str, Any]) -> Task[Any, Any]:
     kinds: dict[str, Callable[[Mapping[str, Any]], Task[Any, Any]]] = {
         CameraDetection.kind: CameraDetection.from_config
     }
-    kind = config.get("kind")
+    kind = config.get("kind") if isinstance(config, Mapping) else config
     if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(
             f"task.kind: {kind!r} is not allowed; allowed: {', '.join(sorted(kinds))}"

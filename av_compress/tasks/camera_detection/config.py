@@ -115,7 +115,7 @@ class CameraDetectionConfig:
             ConfigError: names key, value and what is allowed.
 
         """
-        validate(config, f"{KIND}_task", "task")
+        validate(config, f"{KIND}_task", "task configuration", root="task")
         names = config["class_names"]
         return CameraDetectionConfig(
             class_names=NAMED_SETS[names] if isinstance(names, str) else tuple(names),

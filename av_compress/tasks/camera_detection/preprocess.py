@@ -34,8 +34,11 @@ class Preprocessor:
         self._target = target
         self._resize = resize
         self._dtype = np.dtype(target.dtype)
-        self._table = _table(target)
-        self._padding = self._table[resize.pad_value].astype(self._dtype)
+        table = _table(target)
+        self._padding = table[resize.pad_value].astype(self._dtype)
+        # OpenCV wants [1, 256] for planes and [1, 256, 3] for interleaved pixels.
+        self._tables = [np.ascontiguousarray(column)[None] for column in table.T]
+        self._table = table[None]
 
     def place(self, width: int, height: int) -> Placement:
         """Tell where an image of this size lies in the input."""
@@ -75,7 +78,7 @@ class Preprocessor:
         for channel, plane in enumerate(tensor[0]):
             _pad(plane, placement, self._padding[channel])
             source = cv2.extractChannel(pixels, 2 - channel if swap else channel)
-            _inner(plane, placement)[...] = self._look_up(source, self._table[:, channel])
+            _inner(plane, placement)[...] = self._look_up(source, self._tables[channel])
         return tensor
 
     def _interleaved(
@@ -90,8 +93,7 @@ class Preprocessor:
     def _look_up(self, pixels: Array, table: npt.NDArray[np.float32]) -> Array:
         if self._dtype == np.uint8:
             return pixels
-        entries = np.ascontiguousarray(table).reshape(1, 256, *table.shape[1:])
-        return np.asarray(cv2.LUT(pixels, entries))
+        return np.asarray(cv2.LUT(pixels, table))
 
 
 def _table(target: InputConfig) -> npt.NDArray[np.float32]:

@@ -28,30 +28,43 @@ def best_first(found: Candidates) -> Candidates:
 
 
 def suppress(found: Candidates, config: NmsConfig) -> Candidates:
-    """Drop candidates that overlap a better one; the best comes first, ties in the head's order.
+    """Drop candidates that overlap a better one.
 
     Args:
-        found: usable candidates, in any order.
-        config: which overlap is too much, and between which boxes.
+        found: usable candidates, best first.
+        config: which overlap is too much, between which boxes, and how many may survive.
 
     """
-    if config.iou_threshold >= 1.0 or len(found.scores) == 0:
-        return best_first(found)
-    return found.take(_survivors(found, config))
+    found = found.take(np.arange(min(len(found.scores), config.max_candidates)))
+    if config.iou_threshold >= 1.0:
+        return found.take(np.arange(min(len(found.scores), config.max_detections)))
+    rectangles = _rectangles(found, config.class_aware)
+    # Who survives depends on better candidates alone, so a part of them may well suffice.
+    count = 4 * config.max_detections
+    while True:
+        kept = _survivors(rectangles[:count], found.scores[:count], config.iou_threshold)
+        if len(kept) >= config.max_detections or count >= len(rectangles):
+            return found.take(kept[: config.max_detections])
+        count *= 4
 
 
-def _survivors(found: Candidates, config: NmsConfig) -> npt.NDArray[np.intp]:
+def _rectangles(found: Candidates, class_aware: bool) -> npt.NDArray[np.float64]:
+    """Return x, y, width, height [n, 4]; each class in a place of its own, if only it matters."""
     boxes = np.clip(found.boxes.astype(np.float64), -_FAR, _FAR)
-    corners, extents = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-    if config.class_aware:
-        # Each class moves to a place of its own, where it meets no other.
+    first, extents = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    if class_aware and len(boxes):
         spread = boxes.max() - boxes.min() + 1.0
-        corners = corners + found.labels[:, None] * spread
+        first = first + found.labels[:, None] * spread
+    return np.concatenate([first, extents], axis=1)
+
+
+def _survivors(
+    rectangles: npt.NDArray[np.float64], scores: npt.NDArray[np.float32], iou_threshold: float
+) -> npt.NDArray[np.intp]:
     kept = cv2.dnn.NMSBoxes(
-        np.concatenate([corners, extents], axis=1),  # type: ignore[arg-type]
-        found.scores,  # type: ignore[arg-type]
+        rectangles,  # type: ignore[arg-type]
+        scores,  # type: ignore[arg-type]
         score_threshold=0.0,
-        nms_threshold=config.iou_threshold,
-        top_k=config.max_candidates,
+        nms_threshold=iou_threshold,
     )
     return np.asarray(kept, np.intp).reshape(-1)

@@ -131,7 +131,7 @@ class CameraDetection:
                     head, self._border, bound.form, arrays, self.settings.score_threshold
                 )
             )
-        return best_first(found) if head.suppresses else suppress(found, nms)
+        return best_first(found) if head.suppresses else suppress(best_first(found), nms)
 
     def _bind(self, outputs: Sequence[TensorSpec]) -> Bound:
         head = (

@@ -36,7 +36,9 @@ FAMILIES: Mapping[str, Family[Any]] = {
 def parse_head(config: Mapping[str, Any]) -> HeadConfig:
     """Make the configuration of the head that `config["type"]` names, from validated JSON."""
     options = {key: _frozen(value) for key, value in config.items() if key != "type"}
-    outputs = tuple((role, _frozen(name)) for role, name in config.get("outputs", {}).items())
+    outputs = tuple(
+        (role, _frozen(name)) for role, name in sorted(config.get("outputs", {}).items())
+    )
     head: HeadConfig = FAMILIES[config["type"]].config(**{**options, "outputs": outputs})
     return head
 
