@@ -76,8 +76,8 @@ def prepare_model(path: Path) -> PreparedModel:
     deviation = compare(source, model)
     if deviation > _TOLERANCE:
         raise ModelError(
-            f"{path}: the prepared model differs from the source by {deviation:.2g} of the largest "
-            f"output (allowed {_TOLERANCE:g}); export the model again with opset 19"
+            f"{path}: the prepared model differs from the source by {deviation:.2g} of the "
+            f"largest output (allowed {_TOLERANCE:g}); export the model again with opset 19"
         )
     return PreparedModel(model, tuple(reports), deviation)
 

@@ -1,0 +1,101 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The `tensorrt` form: signed symmetric INT8 placed so that TensorRT fuses it, FP16 elsewhere.
+
+Strongly typed: what stands in the graph is what TensorRT computes. Weighted nodes read their
+activation and their weight through a pair each, never their bias; outputs carry no pair, so that
+Conv + activation stays one kernel and the next consumer's pair requantises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import onnx
+
+from av_compress.compress.fp16 import half_scale, to_fp16
+from av_compress.compress.graph import WEIGHTED, GraphIndex
+from av_compress.compress.insertion import (
+    Inserter,
+    Quantiser,
+    Ranges,
+    symmetric_activation,
+    symmetric_weight,
+    weight_axis,
+)
+from av_compress.compress.precision import Precision, PrecisionPlan
+
+WEIGHT_LEVELS = 127
+
+
+def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
+    """Return the activations that get a pair, in graph order."""
+    index = GraphIndex(model)
+    return tuple(dict.fromkeys(node.input[p] for node, p in _activations(index, plan)))
+
+
+def emit(
+    model: onnx.ModelProto,
+    plan: PrecisionPlan,
+    ranges: Ranges,
+    magnitudes: Mapping[str, float],
+) -> onnx.ModelProto:
+    """Write the form; see `quantize.quantize`."""
+    index = GraphIndex(model)
+    inserter = Inserter(model)
+    half = plan.base is Precision.FP16
+    for node, position in _activations(index, plan):
+        how = symmetric_activation(*ranges[node.input[position]])
+        inserter.quantise_input(node, position, _scaled_for(half, how))
+    for node in _quantised(index, plan):
+        weight = index.weight(node)
+        if weight is not None:
+            how = symmetric_weight(weight, weight_axis(node), WEIGHT_LEVELS)
+            inserter.quantise_input(node, WEIGHTED[node.op_type], _scaled_for(half, how))
+    emitted = inserter.write()
+    return to_fp16(emitted, magnitudes) if half else emitted
+
+
+def _scaled_for(half: bool, how: Quantiser) -> Quantiser:
+    return replace(how, scale=half_scale(how.scale)) if half else how
+
+
+def _quantised(index: GraphIndex, plan: PrecisionPlan) -> list[onnx.NodeProto]:
+    names = plan.quantised()
+    return [node for node in index.graph.node if node.name in names]
+
+
+def _activations(index: GraphIndex, plan: PrecisionPlan) -> Iterator[tuple[onnx.NodeProto, int]]:
+    """Yield the inputs that come through a pair: of INT8 nodes, and of residual additions."""
+    quantised = _quantised(index, plan)
+    for node in quantised:
+        yield node, 0
+    read = {node.input[0] for node in quantised}
+    names = {node.name for node in quantised}
+    for node in index.graph.node:
+        position = _skip_input(index, node, names, read)
+        if position is not None:
+            yield node, position
+
+
+def _skip_input(
+    index: GraphIndex, node: onnx.NodeProto, quantised: set[str], read: set[str]
+) -> int | None:
+    """Return which input of a residual addition is the skip connection, None where none is.
+
+    With the skip in INT8, TensorRT can run Conv + Add in one INT8 kernel. The skip gets a pair
+    only where some INT8 node reads the same tensor anyway: then its integers exist already.
+    """
+    if node.op_type != "Add" or len(node.input) != 2:
+        return None
+    if index.shape(node.input[0]) != index.shape(node.input[1]):
+        return None
+    for branch, skip in ((0, 1), (1, 0)):
+        producer = index.producers.get(node.input[branch])
+        alone = len(index.consumers.get(node.input[branch], ())) == 1
+        if producer is None or producer.name not in quantised or not alone:
+            continue
+        if node.input[skip] in read:
+            return skip
+    return None

@@ -1,0 +1,118 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Questions that passes ask of a graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from av_compress.tensors import Array
+
+# Operators with weights, and which of their inputs is the weight.
+WEIGHTED: Mapping[str, int] = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+
+
+class GraphIndex:
+    """Looks up producers, consumers, constants and shapes of a model's top-level graph."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Index `model`, whose shapes have been inferred; it must not change afterwards."""
+        self.model = model
+        self.graph = model.graph
+
+    @cached_property
+    def producers(self) -> Mapping[str, onnx.NodeProto]:
+        """Tensor name -> the node that makes it."""
+        return {name: node for node in self.graph.node for name in node.output if name}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, list[onnx.NodeProto]]:
+        """Tensor name -> the nodes that read it, in graph order."""
+        found: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for name in dict.fromkeys(node.input):
+                found.setdefault(name, []).append(node)
+        return found
+
+    @cached_property
+    def constants(self) -> Mapping[str, onnx.TensorProto]:
+        """Initialiser name -> tensor."""
+        return {tensor.name: tensor for tensor in self.graph.initializer}
+
+    @cached_property
+    def outputs(self) -> frozenset[str]:
+        """Names of the graph's outputs."""
+        return frozenset(value.name for value in self.graph.output)
+
+    @cached_property
+    def types(self) -> Mapping[str, onnx.TypeProto.Tensor]:
+        """Tensor name -> element type and shape."""
+        values = [*self.graph.input, *self.graph.value_info, *self.graph.output]
+        return {value.name: value.type.tensor_type for value in values}
+
+    def shape(self, name: str) -> tuple[int | None, ...] | None:
+        """Return a tensor's extents, None where dynamic; None where nothing is known."""
+        if name in self.constants:
+            return tuple(self.constants[name].dims)
+        kind = self.types.get(name)
+        if kind is None or not kind.HasField("shape"):
+            return None
+        return tuple(
+            dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim
+        )
+
+    def is_float(self, name: str) -> bool:
+        """Tell whether a tensor is float32."""
+        if name in self.constants:
+            return bool(self.constants[name].data_type == onnx.TensorProto.FLOAT)
+        kind = self.types.get(name)
+        return kind is not None and kind.elem_type == onnx.TensorProto.FLOAT
+
+    def constant(self, name: str) -> Array | None:
+        """Return a constant's value, None where `name` is no constant."""
+        tensor = self.constants.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def weight(self, node: onnx.NodeProto) -> Array | None:
+        """Return the constant weight of a weighted node, None where it has none."""
+        position = WEIGHTED.get(node.op_type)
+        if position is None or len(node.input) <= position:
+            return None
+        return self.constant(node.input[position])
+
+    def macs(self, node: onnx.NodeProto) -> int:
+        """Return the multiply-accumulates of a weighted node for one frame; 0 for others.
+
+        Dynamic extents count as 1.
+        """
+        weight = self.weight(node)
+        if weight is None:
+            return 0
+        shape = self.shape(node.output[0]) or ()
+        extents = [extent or 1 for extent in shape]
+        if node.op_type == "Conv":
+            return math.prod(extents) * int(np.prod(weight.shape[1:]))
+        if node.op_type == "ConvTranspose":
+            source = [extent or 1 for extent in self.shape(node.input[0]) or ()]
+            return math.prod(source) * int(np.prod(weight.shape[1:]))
+        depth = weight.shape[-2]
+        if node.op_type == "Gemm" and attribute(node, "transB", 0):
+            depth = weight.shape[1]
+        return math.prod(extents) * int(depth)
+
+
+def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    """Return an integer attribute of a node."""
+    return next((int(a.i) for a in node.attribute if a.name == name), default)
+
+
+def is_depthwise(node: onnx.NodeProto, weight: Array) -> bool:
+    """Tell whether a convolution's channels do not mix."""
+    groups = attribute(node, "group", 1)
+    return node.op_type == "Conv" and groups > 1 and groups == weight.shape[0]

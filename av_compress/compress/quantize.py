@@ -1,0 +1,61 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Quantisation: a prepared model, a plan and ranges in, a model with explicit Q/DQ out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx
+
+from av_compress.compress import emit_cpu, emit_tensorrt
+from av_compress.compress.insertion import Ranges
+from av_compress.compress.precision import PrecisionPlan
+from av_compress.errors import ConfigError, ModelError
+
+Emit = Callable[[onnx.ModelProto, PrecisionPlan, Ranges, Mapping[str, float]], onnx.ModelProto]
+
+EMITTERS: Mapping[str, Emit] = {"tensorrt": emit_tensorrt.emit, "cpu": emit_cpu.emit}
+
+
+def tensors_to_observe(
+    model: onnx.ModelProto, plan: PrecisionPlan, emitter: str
+) -> tuple[str, ...]:
+    """Return the activations whose ranges an emitter needs, in graph order."""
+    find = {"tensorrt": emit_tensorrt.tensors_to_observe, "cpu": emit_cpu.tensors_to_observe}
+    return find[emitter](model, plan)
+
+
+def quantize(
+    model: onnx.ModelProto,
+    plan: PrecisionPlan,
+    ranges: Ranges,
+    magnitudes: Mapping[str, float],
+    emitter: str,
+) -> onnx.ModelProto:
+    """Write the model in an emitter's form.
+
+    Args:
+        model: prepared FP32 model; it stays as it is.
+        plan: precision of every weighted node.
+        ranges: tensor name -> (lowest, highest) value represented, for `tensors_to_observe`.
+        magnitudes: tensor name -> largest magnitude seen, for every float tensor; decides what
+            FP16 can hold.
+        emitter: `tensorrt` or `cpu`.
+
+    Raises:
+        ConfigError: unknown emitter.
+        ModelError: a range is missing, or what was written is not valid ONNX.
+
+    """
+    if emitter not in EMITTERS:
+        raise ConfigError(f"emitter {emitter!r} is not allowed; allowed: {', '.join(EMITTERS)}")
+    missing = [t for t in tensors_to_observe(model, plan, emitter) if t not in ranges]
+    if missing:
+        raise ModelError(f"no range was observed for tensor {', '.join(missing)}")
+    emitted = EMITTERS[emitter](model, plan, ranges, magnitudes)
+    try:
+        onnx.checker.check_model(emitted, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"the {emitter} form is not valid ONNX: {error}") from error
+    return emitted
