@@ -28,12 +28,11 @@ from av_compress.tasks.base import ImageFrame
 TASK = {
     "kind": "camera_detection",
     "class_names": ["car", "person"],
-    "input": {"width": 8, "height": 8},
+    "input": {"name": "image", "width": 8, "height": 8},
     "resize": {"mode": "stretch"},
     "head": {
         "type": "decoded",
-        "boxes": "boxes",
-        "scores": "scores",
+        "outputs": {"boxes": "boxes", "scores": "scores"},
         "box_format": "xyxy",
         "box_unit": "pixels",
         "nms_inside": True,
