@@ -26,9 +26,9 @@ os.environ.setdefault(
 WAIT_S = 30.0
 
 
-def require_ros() -> None:
-    """Skip the calling module where ROS or a message package is absent."""
-    for module in ("rclpy", "sensor_msgs.msg", "diagnostic_msgs.msg"):
+def require_ros(*modules: str) -> None:
+    """Skip the calling module where ROS or one of `modules` is absent."""
+    for module in ("rclpy", *modules):
         pytest.importorskip(module, reason=f"needs ROS 2 ({module}); see README, Installation")
 
 

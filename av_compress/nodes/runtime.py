@@ -96,6 +96,15 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         """Free everything, from whatever state."""
         return self._attempt("shutdown", self.release)
 
+    def monitor(self) -> Monitor:
+        """Return the monitor of the current configuration.
+
+        Raises:
+            EngineError: the node is not configured.
+
+        """
+        return self._require_serving().monitor
+
     def release(self) -> None:
         """Free everything that configure and activate made.
 
@@ -159,9 +168,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         self.get_logger().info(f"loaded bundle {bundle.root} ({bundle.sha256[:12]})")
 
     def _activate(self, state: LifecycleState) -> None:
-        serving = self._serving
-        if serving is None:
-            raise EngineError("nothing is configured")
+        serving = self._require_serving()
         with ExitStack() as stack:
             super().on_activate(state)
             stack.callback(super().on_deactivate, state)
@@ -178,6 +185,11 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             )
             stack.callback(self.destroy_timer, timer)
             self._activated = stack.pop_all()
+
+    def _require_serving(self) -> _Serving:
+        if self._serving is None:
+            raise EngineError("nothing is configured")
+        return self._serving
 
     def _subscribe(self, stack: ExitStack, topic: str, kind: Any, serving: _Serving) -> None:
         clock = self.get_clock()
