@@ -127,8 +127,8 @@ class BagWriter:
         )
         self.write(topic, message, stamp_ns)
 
-    def write_detections(self, topic: str, fields: DetectionArrayFields) -> None:
-        """Write a vision_msgs/Detection2DArray at its stamp."""
+    def write_detections(self, topic: str, fields: DetectionArrayFields, time_ns: int) -> None:
+        """Write a vision_msgs/Detection2DArray, received at `time_ns`."""
         header = self.header(fields.stamp_ns, fields.frame_id)
         pose = self._pose()
         message = self.message(
@@ -136,21 +136,21 @@ class BagWriter:
             header=header,
             detections=[self._detection(one, header, pose) for one in fields.detections],
         )
-        self.write(topic, message, fields.stamp_ns)
+        self.write(topic, message, time_ns)
 
-    def write_label_info(self, topic: str, fields: LabelInfoFields, stamp_ns: int) -> None:
-        """Write a latched vision_msgs/LabelInfo."""
+    def write_label_info(self, topic: str, fields: LabelInfoFields, time_ns: int) -> None:
+        """Write a latched vision_msgs/LabelInfo, stamped and received at `time_ns`."""
         entries = [
             self.message("vision_msgs/VisionClass", class_id=index, class_name=name)
             for index, name in fields.classes
         ]
         message = self.message(
             "vision_msgs/LabelInfo",
-            header=self.header(stamp_ns, ""),
+            header=self.header(time_ns, ""),
             class_map=entries,
             threshold=fields.threshold,
         )
-        self.write(topic, message, stamp_ns, latched=True)
+        self.write(topic, message, time_ns, latched=True)
 
     def _pose(self) -> Any:
         """Make the pose that a 2D hypothesis leaves at its default."""

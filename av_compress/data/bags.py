@@ -112,6 +112,10 @@ class BagImages:
             if self._position > index:
                 return self._decode(index, message)
 
+    def time_ns(self, index: int) -> int:
+        """Return when image `index`, which was read before, was recorded (bag time)."""
+        return self._times[index]
+
     def close(self) -> None:
         """Close the bag."""
         self._messages = iter(())

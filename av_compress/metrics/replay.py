@@ -6,17 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from av_compress.metrics.agreement import Agreement, FrameAgreement
 from av_compress.tasks.base import Detections2D
 from av_compress.telemetry.spans import SPAN_NAMES
 from av_compress.telemetry.windows import LatencySummary, LatencyWindow
-
-if TYPE_CHECKING:
-    from av_compress.metrics.agreement import Agreement, FrameAgreement
 
 
 @dataclass(frozen=True)
