@@ -8,6 +8,7 @@ a sample through everything; activate subscribes; deactivate and cleanup free wh
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -116,6 +117,8 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             both.callback(self._configured.close)
             both.callback(self._activated.close)
         self._serving = None
+        # Histograms and rclpy's entities hold each other: without this they stay for a while.
+        gc.collect()
 
     def _attempt(self, name: str, action: Callable[[], None]) -> TransitionCallbackReturn:
         # rclpy swallows what a transition raises, so it is told here.
