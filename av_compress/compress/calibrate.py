@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 
+from av_compress.compress.graph import GraphIndex
 from av_compress.compress.observers import HistogramObserver
 from av_compress.errors import DataError, ModelError
 from av_compress.tensors import Array, Tensors
@@ -101,3 +102,31 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> An
         )
     except Exception as error:  # ONNX Runtime's errors have no common base class.
         raise ModelError(f"the model cannot be calibrated: {error}") from error
+
+
+class MagnitudeProbe:
+    """Finds the largest magnitude of every float tensor of a model over samples.
+
+    Cheaper than observers, and for all tensors: what FP16 cannot hold is decided by it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, threads: int = 0) -> None:
+        """Prepare; see `Calibrator` for the arguments and errors."""
+        index = GraphIndex(model)
+        made = [name for node in index.graph.node for name in node.output]
+        self._names = [name for name in made if name and index.is_float(name)]
+        self._session = _session(model, self._names, threads)
+        self._largest: dict[str, float] = {}
+
+    @property
+    def magnitudes(self) -> Mapping[str, float]:
+        """Tensor name -> largest magnitude so far, graph inputs included."""
+        return self._largest
+
+    def observe(self, tensors: Tensors) -> None:
+        """Run one sample; see `Calibrator.observe`."""
+        values = self._session.run(self._names, dict(tensors))
+        for name, array in (*tensors.items(), *zip(self._names, values)):
+            if array.size:
+                largest = max(float(array.max()), -float(array.min()))
+                self._largest[name] = max(self._largest.get(name, 0.0), largest)

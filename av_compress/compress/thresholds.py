@@ -67,6 +67,16 @@ def find_threshold(
     return float(min(max(bins * observer.bin_width, SMALLEST), absmax))
 
 
+def find_range(
+    observer: HistogramObserver, method: ThresholdMethod, percentile: float = 99.99
+) -> tuple[float, float]:
+    """Choose the lowest and highest value represented: what was seen, within the threshold."""
+    threshold = find_threshold(observer, method, percentile)
+    if observer.absmax <= SMALLEST:
+        return -threshold, threshold
+    return max(observer.min, -threshold), min(observer.max, threshold)
+
+
 def _percentile_bins(counts: Floats, percentile: float) -> float:
     """Return the (interpolated) number of bins that hold `percentile` of the values."""
     cumulative = np.cumsum(counts)

@@ -1,0 +1,220 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""From recipe to bundle: prepare, calibrate, quantise, judge, write."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import onnx
+
+from av_compress import __version__
+from av_compress.build.calibration import Calibration, calibrate
+from av_compress.build.gates import Judge, Observed, make_judge
+from av_compress.build.recipe import Recipe
+from av_compress.build.samples import open_samples
+from av_compress.build.story import write_story
+from av_compress.compress.precision import (
+    NodePrecision,
+    Precision,
+    PrecisionPlan,
+    PrecisionRules,
+    make_plan,
+)
+from av_compress.compress.prepare import PreparedModel, prepare_model
+from av_compress.compress.quantize import quantize, tensors_to_observe
+from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
+from av_compress.engines.manifest import ArtefactRecord, Manifest, ModelRecord, NodeRecord
+from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
+from av_compress.engines.pipeline import Pipeline
+from av_compress.errors import GateError
+from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, write_text
+from av_compress.tasks.base import Task
+from av_compress.tasks.registry import make_task
+
+# Libraries whose version can change an artefact's bytes.
+TOOLS = ("onnx", "onnx-ir", "onnxslim", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One emitted model and how it was judged.
+
+    Attributes:
+        emitter: which form it has.
+        model: serialised ONNX.
+        record: what the manifest says of it.
+        observed: what it made of the gate samples; None without a gate.
+
+    """
+
+    emitter: str
+    model: bytes
+    record: ArtefactRecord
+    observed: Observed | None
+
+
+@dataclass(frozen=True)
+class Build:
+    """Everything a build found out, for the bundle and for its report."""
+
+    recipe: Recipe
+    prepared: PreparedModel
+    plan: PrecisionPlan
+    calibration: Calibration
+    judge: Judge | None
+    candidates: tuple[Candidate, ...]
+    manifest: Manifest
+
+
+def build_bundle(recipe: Recipe, output: Path) -> Bundle:
+    """Build, judge and write a bundle.
+
+    Args:
+        recipe: what to build.
+        output: the bundle's folder. It appears whole or not at all; an earlier bundle there stays
+            until the new one is complete.
+
+    Raises:
+        ConfigError: the recipe does not fit the model or its sources.
+        ModelError: the model cannot be compressed.
+        DataError: samples are missing or unusable.
+        GateError: a candidate loses more than the recipe allows; the report of the refused build
+            is written beside `output`.
+
+    """
+    with atomic_directory(output, MANIFEST_NAME) as folder:
+        build = make_build(recipe)
+        refused = [c for c in build.candidates if c.record.gate and not c.record.gate.passed]
+        if refused:
+            report = output.with_name(f"{output.name}.refused.html")
+            write_story(build, report)
+            raise GateError(_refusal(refused, report))
+        for candidate in build.candidates:
+            path = folder / candidate.record.path
+            path.parent.mkdir(parents=True)
+            path.write_bytes(candidate.model)
+        write_text(folder / MANIFEST_NAME, build.manifest.to_json())
+        write_story(build, folder / "report.html")
+    return load_bundle(output)
+
+
+def make_build(recipe: Recipe) -> Build:
+    """Do all of a build but the writing; see `build_bundle`."""
+    task = make_task(recipe.task)
+    prepared = prepare_model(recipe.model)
+    plan = make_plan(prepared.model, PrecisionRules.from_config(recipe.precision))
+    with ExitStack() as stack:
+        # Opened before anything that takes long: it tells whether the model fits the task.
+        reference = stack.enter_context(closing(_pipeline(task, prepared.model, exact=False)))
+        samples = open_samples(recipe, stack)
+        calibration = calibrate(
+            prepared.model,
+            _tensors(prepared.model, plan, recipe.emitters),
+            task,
+            samples.calibration,
+            recipe.threshold,
+        )
+        judge = None
+        if recipe.gate is not None and samples.gate is not None:
+            judge = make_judge(recipe.gate, samples.gate, reference)
+        candidates = tuple(
+            _candidate(emitter, prepared.model, plan, calibration, task, judge)
+            for emitter in recipe.emitters
+        )
+    manifest = _manifest(recipe, task, calibration, candidates)
+    return Build(recipe, prepared, plan, calibration, judge, candidates, manifest)
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of everything that can change an artefact's bytes."""
+    return {
+        "av_compress": __version__,
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        **{tool: version(tool) for tool in TOOLS},
+    }
+
+
+def _tensors(model: onnx.ModelProto, plan: PrecisionPlan, emitters: tuple[str, ...]) -> list[str]:
+    wanted = {t for emitter in emitters for t in tensors_to_observe(model, plan, emitter)}
+    return sorted(wanted)
+
+
+def precision_in(emitter: str, node: NodePrecision) -> Precision:
+    """Return what a node computes in: the cpu form has FP32 where the other may have FP16."""
+    if emitter == "cpu" and node.precision is Precision.FP16:
+        return Precision.FP32
+    return node.precision
+
+
+def _pipeline(task: Task[Any, Any], model: onnx.ModelProto, exact: bool) -> Pipeline:
+    options = OrtOptions(exact_quantization=exact)
+    return Pipeline(task, OnnxRuntimeEngine(model.SerializeToString(), options))
+
+
+def _candidate(
+    emitter: str,
+    model: onnx.ModelProto,
+    plan: PrecisionPlan,
+    calibration: Calibration,
+    task: Task[Any, Any],
+    judge: Judge | None,
+) -> Candidate:
+    emitted = quantize(model, plan, calibration.ranges, calibration.magnitudes, emitter)
+    data = emitted.SerializeToString(deterministic=True)
+    record = ArtefactRecord(
+        path=f"{emitter}/model.onnx",
+        sha256=sha256_bytes(data),
+        bytes=len(data),
+        int8_mac_share=round(plan.int8_mac_share(), 6),
+        nodes=tuple(
+            NodeRecord(node.node, node.op_type, precision_in(emitter, node).value, node.reason)
+            for node in plan.nodes
+        ),
+        gate=None,
+    )
+    if judge is None:
+        return Candidate(emitter, data, record, None)
+    # The tensorrt form is judged as TensorRT would compute it, the cpu form as it is served.
+    with closing(_pipeline(task, emitted, exact=emitter == "tensorrt")) as pipeline:
+        observed = judge.observe(pipeline, f"gate: {emitter}")
+    return Candidate(emitter, data, replace(record, gate=judge.gate(observed)), observed)
+
+
+def _manifest(
+    recipe: Recipe,
+    task: Task[Any, Any],
+    calibration: Calibration,
+    candidates: tuple[Candidate, ...],
+) -> Manifest:
+    size = recipe.model.stat().st_size
+    return Manifest(
+        name=recipe.name,
+        source=ModelRecord(recipe.model.name, sha256_file(recipe.model), size),
+        recipe=recipe.content,
+        recipe_sha256=recipe.sha256,
+        task=task.config(),
+        calibration=calibration.record,
+        artefacts={candidate.emitter: candidate.record for candidate in candidates},
+        versions=tool_versions(),
+    )
+
+
+def _refusal(refused: list[Candidate], report: Path) -> str:
+    parts = []
+    for candidate in refused:
+        gate = candidate.record.gate
+        assert gate is not None
+        parts.append(
+            f"{candidate.emitter}: {gate.metric} fell from {gate.reference:.2f} to "
+            f"{gate.candidate:.2f}, a loss of {gate.reference - gate.candidate:.2f} points on "
+            f"{gate.frames} frames; allowed {gate.max_loss:.2f}"
+        )
+    return f"refused: {'; '.join(parts)}; no bundle was written; see {report}"

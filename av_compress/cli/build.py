@@ -1,0 +1,36 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""`av-compress build`: from a recipe to a bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "compress a model by a recipe, measure it, and write the bundle"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml", help="what to build")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the bundle's folder; an earlier bundle there is replaced once the new one is whole",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build and print what was measured."""
+    from av_compress.build.builder import build_bundle
+    from av_compress.build.recipe import load_recipe
+    from av_compress.build.summary import build_summary
+
+    bundle = build_bundle(load_recipe(args.recipe), args.output)
+    print(build_summary(bundle.manifest))
+    print(
+        f"bundle: {args.output} (sha256 {bundle.sha256[:12]}); report: {args.output}/report.html"
+    )
+    return 0

@@ -1,0 +1,81 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The `av-compress` command: one verb, its faults in one line, and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from av_compress import __version__
+from av_compress.errors import AvCompressError
+
+# Verbs in the order in which a user meets them; each is a module of this package.
+VERBS = ("build", "inspect", "evaluate", "replay")
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+
+class Verb(Protocol):
+    """What a verb's module offers."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; return the exit code."""
+        ...
+
+
+def _load(verb: str) -> Verb:
+    return cast(Verb, importlib.import_module(f"av_compress.cli.{verb}"))
+
+
+def make_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """Make the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="av-compress",
+        description="Compress ONNX models of a driving stack, and prove that they still see.",
+    )
+    parser.add_argument("--version", action="version", version=f"av-compress {__version__}")
+    commands = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name in verbs:
+        verb = _load(name)
+        command = commands.add_parser(name, help=verb.HELP, description=verb.HELP)
+        verb.add_arguments(command)
+        command.set_defaults(run=verb.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0 done, 1 failed (build, gate, data), 2 wrong usage, 130 interrupted.
+
+    """
+    args = make_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except AvCompressError as error:
+        message = " ".join(str(error).split())
+        print(f"av-compress {args.verb}: error: {message}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"av-compress {args.verb}: interrupted, nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): what is left to print has no reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
