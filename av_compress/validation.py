@@ -112,7 +112,7 @@ def _explain(error: Any, root: str) -> str:
 def _unknown_keys(error: Any, key: str) -> str:
     known = sorted(error.schema.get("properties", {}))
     unknown = sorted(set(error.instance) - set(known), key=str)
-    near = difflib.get_close_matches(str(unknown[0]), known, n=1)
+    near = difflib.get_close_matches(str(unknown[0]), known, n=1, cutoff=0.4)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"{key}: unknown key {_names(unknown)}; allowed: {', '.join(known)}{hint}"
 
