@@ -1,0 +1,42 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Shared fixtures: real data, and a ROS environment of this test process's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Test processes run side by side; each keeps to a thread or two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+ROOT = Path(__file__).parent.parent
+
+# Before rclpy is imported anywhere: discovery stays on this machine, and processes that run tests
+# at the same time do not hear each other. 0 to 101 are safe on every system.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds_shm_profile.xml")
+
+import onnxruntime
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        return
+    no_gpu = pytest.mark.skip(reason="no NVIDIA GPU: ONNX Runtime has no CUDA provider here")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(no_gpu)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real models and recordings; skip where it is absent."""
+    folder = Path(os.environ.get("AV_COMPRESS_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real models and data are absent: {folder} (set AV_COMPRESS_DATA)")
+    return folder
