@@ -39,7 +39,7 @@ from av_compress.tasks.base import Task
 from av_compress.tasks.registry import make_task
 
 # Libraries whose version can change an artefact's bytes.
-TOOLS = ("onnx", "onnx-ir", "onnxslim", "onnxruntime", "numpy")
+TOOLS = ("onnx", "onnxslim", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)

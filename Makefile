@@ -1,0 +1,39 @@
+# Each target does all of its own set-up: a machine with python3, venv and a C++ compiler is enough.
+# A sourced ROS installation is used where there is one; otherwise ROS comes from PyPI.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# rclpy of a sourced ROS belongs to the system's Python: the environment must see its packages.
+SYSTEM_ROS := $(shell test -n "$$ROS_DISTRO" && $(PYTHON) -c "import rclpy" 2>/dev/null && echo yes)
+STAMP := $(VENV)/.installed
+# pip brings its own setuptools; packages are resolved once, then the stamp says so.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint benchmarks clean setup
+
+demo: $(STAMP)
+	$(BIN)/av-compress demo --output out/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+benchmarks: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+setup: $(STAMP)
+
+$(STAMP): setup.py av_compress/__init__.py av_compress/data/message_definitions.py scripts/generate_vision_msgs.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(if $(SYSTEM_ROS),--system-site-packages) $(VENV)
+	$(PIP) install --quiet --editable ".[$(if $(SYSTEM_ROS),dev,dev,ros)]"
+	$(BIN)/python scripts/generate_vision_msgs.py >$(VENV)/vision_msgs.log 2>&1 || { cat $(VENV)/vision_msgs.log; exit 1; }
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
