@@ -278,6 +278,22 @@ def test_decoded(box_format, box, unit, form, batched, nms_inside):
     np.testing.assert_array_equal(result.labels, [1] * count)
 
 
+def test_decoded_drops_labels_that_are_no_class():
+    rows = np.array([[[1, 2, 3, 4, 0.9, label] for label in (-1, 0, 2, 3, np.nan)]], np.float32)
+    found = make({"type": "decoded"}).decode({"d": rows})
+    np.testing.assert_array_equal(found.labels, [0, 2])
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_only_the_broken_rows_are_dropped(poison):
+    rows = np.tile(np.array([1, 2, 3, 4, 0.9, 0], np.float32), (7, 1))
+    for column in range(5):
+        rows[column, column] = poison
+    rows[5, 3] = 5
+    found = make({"type": "decoded"}).decode({"d": rows[None]})
+    np.testing.assert_array_equal(found.boxes, [[1, 2, 3, 5], [1, 2, 3, 4]])
+
+
 def test_decoded_skips_a_background_class():
     head = {"type": "decoded", "label_offset": 1, "activation": "sigmoid"}
     scores = np.array([[[9.0, -9.0, 0.0, -9.0], [0.0, -9.0, -9.0, -9.0]]], np.float32)
