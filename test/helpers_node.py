@@ -1,8 +1,8 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes on the real middleware, on a domain of this process alone."""
+"""Nodes on the real middleware; conftest.py keeps it to this process and its children."""
 
-import os
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,15 +13,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-
-# Before rclpy and any message is imported, and for every child process. Domains up to 101 have
-# ports of their own everywhere.
-os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
-os.environ.setdefault(
-    "FASTRTPS_DEFAULT_PROFILES_FILE", str(ROOT / "config/fastdds_shm_profile.xml")
-)
 
 WAIT_S = 30.0
 
@@ -60,6 +51,9 @@ class Spinning:
         self._executor.shutdown()
         self._thread.join(WAIT_S)
         self.node.destroy_node()
+        # A lifecycle node's services live in a reference cycle, and answer until it is collected.
+        del self.node, self._executor
+        gc.collect()
 
 
 class Probe:

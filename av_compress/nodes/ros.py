@@ -9,7 +9,10 @@ from typing import Any
 
 from av_compress.errors import MissingExtraError
 
-_OUTSIDE_PYPI = {"vision_msgs": "rosdep install, or ros-$ROS_DISTRO-vision-msgs from apt"}
+_OUTSIDE_PYPI = {
+    "vision_msgs": "apt: ros-$ROS_DISTRO-vision-msgs; beside PyPI's ROS: "
+    "scripts/generate_vision_msgs.py"
+}
 
 
 def require_rclpy() -> None:
