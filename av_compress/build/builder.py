@@ -156,7 +156,7 @@ def precision_in(emitter: str, node: NodePrecision) -> Precision:
 
 def _pipeline(task: Task[Any, Any], model: onnx.ModelProto, exact: bool) -> Pipeline:
     options = OrtOptions(exact_quantization=exact)
-    return Pipeline(task, OnnxRuntimeEngine(model.SerializeToString(), options))
+    return Pipeline(task.for_measuring(), OnnxRuntimeEngine(model.SerializeToString(), options))
 
 
 def _candidate(

@@ -88,11 +88,12 @@ def _open(args: argparse.Namespace) -> tuple[Pipeline, dict[str, Any]]:
         bundle = load_bundle(args.bundle)
         emitter = args.emitter or bundle.default_emitter(OrtOptions())
         identity = {"bundle": bundle.manifest.name, "sha256": bundle.sha256, "emitter": emitter}
-        return bundle.open_pipeline(emitter=emitter), identity
+        engine = bundle.open_engine(emitter=emitter)
+        return Pipeline(bundle.task().for_measuring(), engine), identity
     if args.task is None or args.emitter is not None:
         raise UsageError("--model needs --task TASK.yaml, and goes without --emitter")
     task = make_task(load_yaml(args.task))
-    pipeline = Pipeline(task, OnnxRuntimeEngine(args.model))
+    pipeline = Pipeline(task.for_measuring(), OnnxRuntimeEngine(args.model))
     return pipeline, {"model": args.model.name, "sha256": sha256_file(args.model)}
 
 

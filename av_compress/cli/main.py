@@ -16,7 +16,7 @@ from av_compress import __version__
 from av_compress.errors import AvCompressError
 
 # Verbs in the order in which a user meets them; each is a module of this package.
-VERBS = ("build", "inspect", "evaluate", "replay")
+VERBS = ("build", "inspect", "evaluate", "replay", "demo")
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 

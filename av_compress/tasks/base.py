@@ -125,6 +125,13 @@ class Task(Protocol, Generic[FrameT, ResultT]):
         """Return the whole configuration as JSON; `make_task(config)` gives an equal task."""
         ...
 
+    def for_measuring(self) -> Task[FrameT, ResultT]:
+        """Return this task as accuracy is measured with it.
+
+        A serving threshold would cut off the curve that average precision is the area of.
+        """
+        ...
+
     def check_model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
         """Check that a model's border fits this task.
 

@@ -126,7 +126,7 @@ def _batch(
 def export(network: DemoDetector, height: int, width: int, path: Path) -> None:
     """Write the network as ONNX."""
     with atomic_file(path) as temporary:
-        # The older exporter writes a graph that any opset-13 reader takes, and needs no onnxscript.
+        # The older exporter needs no onnxscript, and its graph is what readers of opset 17 know.
         torch.onnx.export(
             network,
             (torch.zeros(1, 3, height, width),),

@@ -21,6 +21,9 @@ from av_compress.tasks.camera_detection.preprocess import Preprocessor
 from av_compress.tasks.camera_detection.suppression import best_first, drop_unusable, suppress
 from av_compress.tensors import Array, Tensors, TensorSpec
 
+# Low enough for average precision to see the whole curve that counts.
+_MEASURING_SCORE = 0.05
+
 
 class CameraDetection:
     """A camera detector's meaning. Stateless and reentrant: frames may be processed in parallel.
@@ -65,6 +68,10 @@ class CameraDetection:
     def config(self) -> dict[str, Any]:
         """Return the whole configuration, every default filled in."""
         return self.settings.to_config()
+
+    def for_measuring(self) -> CameraDetection:
+        """Return the task with a score threshold of at most 0.05; see `Task.for_measuring`."""
+        return self.with_score_threshold(min(self.settings.score_threshold, _MEASURING_SCORE))
 
     def with_score_threshold(self, score_threshold: float) -> CameraDetection:
         """Return the same task with another threshold, e.g. a low one to measure AP."""
