@@ -12,53 +12,109 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from av_compress.metrics.replay import FrameRecord
 from av_compress.tasks.base import Detections2D, ImageFrame
+
+Pixels = npt.NDArray[np.uint8]
+Color = tuple[int, int, int]
 
 # Hues a golden angle apart stay distinct however many classes there are.
 _GOLDEN_ANGLE = 0.381966
 _REFERENCE_WIDTH = 960
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+# BGR of the report's red and orange, and of what both models see.
+_MISSED, _EXTRA, _AGREED = (29, 49, 255), (0, 165, 255), (225, 225, 225)
 
 
 @cache
-def class_color(label: int) -> tuple[int, int, int]:
+def class_color(label: int) -> Color:
     """Return the colour of a class as BGR, 0..255."""
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_ANGLE % 1.0, 0.8, 1.0)
     return int(blue * 255), int(green * 255), int(red * 255)
 
 
-def annotate(
-    frame: ImageFrame, result: Detections2D, class_names: Sequence[str]
-) -> npt.NDArray[np.uint8]:
+def annotate(frame: ImageFrame, result: Detections2D, class_names: Sequence[str]) -> Pixels:
     """Return a copy of the image, BGR, with each detection's box, class and score drawn in."""
     pixels = frame.pixels if frame.color == "bgr" else frame.pixels[..., ::-1]
-    picture = np.array(pixels, order="C")
-    scale = max(frame.width / _REFERENCE_WIDTH, 0.4)
-    # Worst first, so that the best stands on top.
-    for index in reversed(range(len(result))):
-        label = int(result.labels[index])
-        _draw(
-            picture,
-            tuple(round(float(value)) for value in result.boxes[index]),
-            f"{class_names[label]} {result.scores[index]:.2f}",
-            class_color(label),
-            scale,
+    colors = [class_color(int(label)) for label in result.labels]
+    return _drawn(pixels, result, class_names, colors)
+
+
+def annotate_disagreement(
+    pixels: Pixels, record: FrameRecord, class_names: Sequence[str], width: int
+) -> tuple[Pixels, Pixels]:
+    """Draw a compared frame as the reference and as the candidate saw it.
+
+    Boxes that both see are pale; what the candidate missed is red in the reference's picture,
+    what it alone sees is orange in its own. Boxes that the comparison left out are left out.
+
+    Args:
+        pixels: uint8 [height, width, 3] BGR.
+        record: the frame, with a reference.
+        class_names: label index -> name.
+        width: of the two pictures, in pixels; the height follows.
+
+    Raises:
+        ValueError: the frame was not compared with a reference.
+
+    """
+    agreement, reference = record.agreement, record.reference
+    if agreement is None or reference is None:
+        raise ValueError(f"{record.key} was not compared with a reference")
+    sides = (
+        (reference, agreement.pairs[:, 0], agreement.missed, _MISSED),
+        (record.result, agreement.pairs[:, 1], agreement.extra, _EXTRA),
+    )
+    factor = width / pixels.shape[1]
+    scaled = _resized(pixels, factor)
+    before, after = (
+        _drawn(
+            scaled,
+            _chosen(result, np.concatenate([alone, agreed]), factor),
+            class_names,
+            [color] * len(alone) + [_AGREED] * len(agreed),
         )
+        for result, agreed, alone, color in sides
+    )
+    return before, after
+
+
+def _resized(pixels: Pixels, factor: float) -> Pixels:
+    height, width = (max(1, round(factor * extent)) for extent in pixels.shape[:2])
+    way = cv2.INTER_AREA if factor < 1.0 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=way), np.uint8)
+
+
+def _chosen(result: Detections2D, rows: npt.NDArray[np.intp], factor: float) -> Detections2D:
+    boxes = result.boxes[rows] * np.float32(factor)
+    return Detections2D(boxes, result.scores[rows], result.labels[rows])
+
+
+def _drawn(
+    pixels: Pixels, result: Detections2D, class_names: Sequence[str], colors: Sequence[Color]
+) -> Pixels:
+    picture = np.array(pixels, order="C")
+    scale = max(picture.shape[1] / _REFERENCE_WIDTH, 0.4)
+    # Last first, so that the best stands on top.
+    for index in reversed(range(len(result))):
+        text = f"{class_names[int(result.labels[index])]} {result.scores[index]:.2f}"
+        box = tuple(round(float(value)) for value in result.boxes[index])
+        cv2.rectangle(picture, box[:2], box[2:], colors[index], max(1, round(2 * scale)))
+        _write(picture, box, text, colors[index], scale)
     return picture
 
 
-def _draw(
-    picture: npt.NDArray[np.uint8],
-    box: tuple[int, ...],
-    text: str,
-    color: tuple[int, int, int],
-    scale: float,
-) -> None:
-    left, top, right, bottom = box
-    thickness = max(1, round(2 * scale))
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * scale
-    (width, height), baseline = cv2.getTextSize(text, font, size, 1)
-    # The label stands above its box where the image has room for it.
-    foot = max(top, height + baseline)
-    cv2.rectangle(picture, (left, top), (right, bottom), color, thickness)
-    cv2.rectangle(picture, (left, foot - height - baseline), (left + width, foot), color, -1)
-    cv2.putText(picture, text, (left, foot - baseline), font, size, (0, 0, 0), 1, cv2.LINE_AA)
+def _write(picture: Pixels, box: Sequence[int], text: str, color: Color, scale: float) -> None:
+    """Write a label above its box, or inside where the image has no room above it."""
+    font, size, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * scale, max(1, round(scale))
+    # OpenCV's fonts have no letters beyond ASCII.
+    text = text.encode("ascii", "replace").decode()
+    (width, height), baseline = cv2.getTextSize(text, font, size, weight)
+    left = max(0, min(box[0], picture.shape[1] - width))
+    foot = max(box[1], height + baseline)
+    top = foot - height - baseline
+    cv2.rectangle(picture, (left, top), (left + width, foot), color, -1)
+    blue, green, red = color
+    bright = 0.114 * blue + 0.587 * green + 0.299 * red > 110
+    ink = _BLACK if bright else _WHITE
+    cv2.putText(picture, text, (left, foot - baseline), font, size, ink, weight, cv2.LINE_AA)

@@ -1,0 +1,113 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every plot shares: size, type, colours, and bytes that depend on the data alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from av_compress.report.page import Picture, svg_picture
+
+# Told apart by people with any colour vision, and in greyscale by their brightness.
+CANDIDATE = "#0b5cad"
+REFERENCE = "#8a94a0"
+BAD = "#c4311d"
+WARN = "#e69a1a"
+GOOD = "#2a7a4b"
+INK = "#1d232a"
+MUTED = "#5b6570"
+GRID = "#e3e7eb"
+
+# One after the other for things without an order of good and bad.
+SERIES = (CANDIDATE, WARN, "#3a9a8c", "#7a4fa3", "#b8577f", "#6b7f2a", "#4aa3d8", REFERENCE)
+
+# A page's text column in inches of 96 pixels.
+WIDTH = 10.0
+
+_STYLE: Any = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": "#aeb6be",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    # Names are no formulas, whatever they contain.
+    "text.parse_math": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.2,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    # Names inside the SVG are hashes; without a salt of its own they would change at every run.
+    "svg.hashsalt": "av_compress",
+}
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def draw(
+    paint: Callable[..., None], alt: str, height: float, columns: int = 1, **layout: Any
+) -> Picture:
+    """Draw a figure as wide as the page.
+
+    Args:
+        paint: takes the axes, as many as there are columns, and draws into them.
+        alt: what the picture shows, in a sentence.
+        height: in inches.
+        columns: number of axes side by side.
+        layout: more for `Figure.subplots`.
+
+    """
+    # On top of the library's defaults: a user's own settings would change the bytes.
+    with matplotlib.style.context(["default", _STYLE]):
+        figure = Figure(figsize=(WIDTH * 0.75, height * 0.75), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots(1, columns, squeeze=False, **layout)[0]
+        paint(*axes)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", metadata=_NO_METADATA)
+    return svg_picture(stream.getvalue(), alt)
+
+
+def only_horizontal_grid(axes: Axes) -> None:
+    """Leave out the vertical lines, which say nothing where x is a sequence."""
+    axes.grid(False, axis="x")
+
+
+def only_vertical_grid(axes: Axes) -> None:
+    """Leave out the horizontal lines, which say nothing between named rows."""
+    axes.grid(False, axis="y")
+
+
+def legend_above(axes: Axes, columns: int) -> None:
+    """Put the legend above the axes, at the right, where it hides nothing."""
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.99),
+        ncols=columns,
+        borderaxespad=0.0,
+        handlelength=1.2,
+        columnspacing=1.4,
+    )
