@@ -26,6 +26,7 @@ from av_compress.compress.insertion import (
     weight_axis,
 )
 from av_compress.compress.precision import PrecisionPlan
+from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 63
 
@@ -123,8 +124,14 @@ def _quantise_weight(
     inserter.store_input(node, WEIGHTED[node.op_type], integers, how)
     bias = index.constant(node.input[2]) if len(node.input) > 2 else None
     if node.op_type == "Conv" and bias is not None:
-        # INT32 in units of the accumulator, as integer convolutions add it.
         scale = np.asarray(how.scale * activation.scale, np.float32)
-        stored = Quantiser(scale, np.zeros(scale.shape, np.int32))
-        limits = np.iinfo(np.int32)
-        inserter.store_input(node, 2, stored.integers(bias, limits.min, limits.max), stored)
+        _store_bias(inserter, node, bias, Quantiser(scale, np.zeros(scale.shape, np.int32)))
+
+
+def _store_bias(inserter: Inserter, node: onnx.NodeProto, bias: Array, how: Quantiser) -> None:
+    """Store a bias as INT32 in units of the accumulator, as integer convolutions add it."""
+    limit = np.iinfo(np.int32).max
+    # A bias far larger than anything the convolution adds to it has no place there: it stays
+    # float, and so does the convolution at run time.
+    if np.abs(bias.astype(np.float64) / how.scale).max(initial=0.0) < limit:
+        inserter.store_input(node, 2, how.integers(bias, -limit, limit), how)

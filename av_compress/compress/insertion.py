@@ -160,15 +160,19 @@ def symmetric_weight(weight: Array, axis: int | None, levels: int) -> Quantiser:
 
 def symmetric_activation(low: float, high: float) -> Quantiser:
     """Quantise activations to [-128, 127], zero at zero."""
-    largest = max(abs(low), abs(high))
-    scale = np.maximum(largest / 127.0, np.finfo(np.float32).tiny)
+    scale = _positive(max(abs(low), abs(high)) / 127.0)
     return Quantiser(np.asarray(scale, np.float32), np.asarray(0, np.int8))
+
+
+def _positive(scale: float) -> float:
+    """Return a scale that is positive in float32; for a tensor that is always zero any will do."""
+    return max(scale, float(np.finfo(np.float32).tiny)) if scale > 0 else 1.0
 
 
 def affine_activation(low: float, high: float) -> Quantiser:
     """Quantise activations to [0, 255], zero exactly representable."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / 255.0, float(np.finfo(np.float32).tiny))
+    scale = _positive((high - low) / 255.0)
     zero_point = int(np.clip(np.rint(-low / scale), 0, 255))
     return Quantiser(np.asarray(scale, np.float32), np.asarray(zero_point, np.uint8))
 

@@ -177,7 +177,8 @@ def _reads_input(index: GraphIndex, node: onnx.NodeProto) -> bool:
         name = stack.pop()
         producer = index.producers.get(name)
         if producer is None:
-            if name not in index.constants:
+            # An optional input that is not given has no name.
+            if name and name not in index.constants:
                 return True
         elif producer.name not in seen and index.weight(producer) is None:
             seen.add(producer.name)
