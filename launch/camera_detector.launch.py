@@ -14,7 +14,6 @@ from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
-    LogInfo,
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
@@ -96,8 +95,9 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
                 "FASTRTPS_DEFAULT_PROFILES_FILE",
                 default_value=str(CONFIG / "fastdds_shm_profile.xml"),
             ),
-            description="Fast DDS profile of the node; the default one has shared memory for "
-            "large images, and the images' publisher should use it too",
+            description="Fast DDS profile of the node: that of the environment, or else the "
+            "package's own, which has shared memory for large images. The publisher of the "
+            "images should use the same",
         ),
     ]
 
@@ -150,14 +150,6 @@ def generate_launch_description() -> LaunchDescription:
         ),
         condition=IfCondition(LaunchConfiguration("autostart")),
     )
-    tell_failure = RegisterEventHandler(
-        OnStateTransition(
-            target_lifecycle_node=node,
-            start_state="configuring",
-            goal_state="unconfigured",
-            entities=[LogInfo(msg="camera_detector is not configured; its log above says why.")],
-        ),
-    )
     configure = change_state(
         node,
         Transition.TRANSITION_CONFIGURE,
@@ -170,7 +162,6 @@ def generate_launch_description() -> LaunchDescription:
                 "FASTRTPS_DEFAULT_PROFILES_FILE", LaunchConfiguration("fastdds_profile")
             ),
             activate_when_configured,
-            tell_failure,
             node,
             configure,
         ]

@@ -120,8 +120,8 @@ def test_memory_stays_when_it_serves_and_starts_over(spawn, probe):
     before = resident_mib(process.pid)
     for _ in range(8):
         start_over()
-    # An image is 2.6 MiB, a round's histograms and session 6 MiB: a leak of either is far more.
-    assert resident_mib(process.pid) - before < 8
+    # A round's images take 26 MiB, its histograms 4 MiB: a leak of either is far more.
+    assert resident_mib(process.pid) - before < 16
     assert end(process, signal.SIGINT)[0] == 0
 
 
