@@ -21,6 +21,8 @@ Color = tuple[int, int, int]
 # Hues a golden angle apart stay distinct however many classes there are.
 _GOLDEN_ANGLE = 0.381966
 _REFERENCE_WIDTH = 960
+# Of lines and letters in pictures that a page shows at half their size.
+_COMPARISON_SCALE = 1.1
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 # BGR of the report's red and orange, and of what both models see.
 _MISSED, _EXTRA, _AGREED = (29, 49, 255), (0, 165, 255), (225, 225, 225)
@@ -36,8 +38,14 @@ def class_color(label: int) -> Color:
 def annotate(frame: ImageFrame, result: Detections2D, class_names: Sequence[str]) -> Pixels:
     """Return a copy of the image, BGR, with each detection's box, class and score drawn in."""
     pixels = frame.pixels if frame.color == "bgr" else frame.pixels[..., ::-1]
-    colors = [class_color(int(label)) for label in result.labels]
-    return _drawn(pixels, result, class_names, colors)
+    picture = np.array(pixels, order="C")
+    scale = max(frame.width / _REFERENCE_WIDTH, 0.4)
+    # Last first, so that the best stands on top.
+    for index in reversed(range(len(result))):
+        label = int(result.labels[index])
+        text = f"{class_names[label]} {result.scores[index]:.2f}"
+        _draw(picture, result.boxes[index], text, class_color(label), scale)
+    return picture
 
 
 def annotate_disagreement(
@@ -45,8 +53,9 @@ def annotate_disagreement(
 ) -> tuple[Pixels, Pixels]:
     """Draw a compared frame as the reference and as the candidate saw it.
 
-    Boxes that both see are pale; what the candidate missed is red in the reference's picture,
-    what it alone sees is orange in its own. Boxes that the comparison left out are left out.
+    Boxes that both see are pale and show their score; what the candidate missed is red in the
+    reference's picture, what it alone sees is orange in its own. Boxes that the comparison left
+    out are left out.
 
     Args:
         pixels: uint8 [height, width, 3] BGR.
@@ -61,21 +70,20 @@ def annotate_disagreement(
     agreement, reference = record.agreement, record.reference
     if agreement is None or reference is None:
         raise ValueError(f"{record.key} was not compared with a reference")
-    sides = (
-        (reference, agreement.pairs[:, 0], agreement.missed, _MISSED),
-        (record.result, agreement.pairs[:, 1], agreement.extra, _EXTRA),
-    )
     factor = width / pixels.shape[1]
-    scaled = _resized(pixels, factor)
-    before, after = (
-        _drawn(
-            scaled,
-            _chosen(result, np.concatenate([alone, agreed]), factor),
-            class_names,
-            [color] * len(alone) + [_AGREED] * len(agreed),
-        )
-        for result, agreed, alone, color in sides
+    before, after = _resized(pixels, factor), _resized(pixels, factor)
+    sides = (
+        (before, reference, agreement.pairs[:, 0], agreement.missed, _MISSED),
+        (after, record.result, agreement.pairs[:, 1], agreement.extra, _EXTRA),
     )
+    for picture, result, agreed, alone, color in sides:
+        for index in agreed[::-1]:
+            box, score = result.boxes[index] * factor, result.scores[index]
+            _draw(picture, box, f"{score:.2f}", _AGREED, _COMPARISON_SCALE)
+        for index in alone[::-1]:
+            box, score = result.boxes[index] * factor, result.scores[index]
+            text = f"{class_names[int(result.labels[index])]} {score:.2f}"
+            _draw(picture, box, text, color, _COMPARISON_SCALE)
     return before, after
 
 
@@ -85,35 +93,20 @@ def _resized(pixels: Pixels, factor: float) -> Pixels:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=way), np.uint8)
 
 
-def _chosen(result: Detections2D, rows: npt.NDArray[np.intp], factor: float) -> Detections2D:
-    boxes = result.boxes[rows] * np.float32(factor)
-    return Detections2D(boxes, result.scores[rows], result.labels[rows])
-
-
-def _drawn(
-    pixels: Pixels, result: Detections2D, class_names: Sequence[str], colors: Sequence[Color]
-) -> Pixels:
-    picture = np.array(pixels, order="C")
-    scale = max(picture.shape[1] / _REFERENCE_WIDTH, 0.4)
-    # Last first, so that the best stands on top.
-    for index in reversed(range(len(result))):
-        text = f"{class_names[int(result.labels[index])]} {result.scores[index]:.2f}"
-        box = tuple(round(float(value)) for value in result.boxes[index])
-        cv2.rectangle(picture, box[:2], box[2:], colors[index], max(1, round(2 * scale)))
-        _write(picture, box, text, colors[index], scale)
-    return picture
-
-
-def _write(picture: Pixels, box: Sequence[int], text: str, color: Color, scale: float) -> None:
-    """Write a label above its box, or inside where the image has no room above it."""
+def _draw(
+    picture: Pixels, corners: npt.NDArray[np.float32], text: str, color: Color, scale: float
+) -> None:
+    """Draw a box and its label, above the box or inside where there is no room above it."""
+    left, top, right, bottom = (round(float(value)) for value in corners)
+    cv2.rectangle(picture, (left, top), (right, bottom), color, max(1, round(2 * scale)))
     font, size, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * scale, max(1, round(scale))
     # OpenCV's fonts have no letters beyond ASCII.
     text = text.encode("ascii", "replace").decode()
     (width, height), baseline = cv2.getTextSize(text, font, size, weight)
-    left = max(0, min(box[0], picture.shape[1] - width))
-    foot = max(box[1], height + baseline)
-    top = foot - height - baseline
-    cv2.rectangle(picture, (left, top), (left + width, foot), color, -1)
+    left = max(0, min(left, picture.shape[1] - width))
+    foot = max(top, height + baseline)
+    corner = (left, foot - height - baseline)
+    cv2.rectangle(picture, corner, (left + width, foot), color, -1)
     blue, green, red = color
     bright = 0.114 * blue + 0.587 * green + 0.299 * red > 110
     ink = _BLACK if bright else _WHITE

@@ -21,6 +21,8 @@ PAGE_NAME = "report.html"
 
 # Reasons repeat: a page lists this many unusable frames, the JSON lists all.
 _BAD_FRAMES = 20
+# The terminal's table names the classes with most boxes.
+_CLASSES = 12
 # Pixels that a worst frame is embedded with, twice side by side.
 _PICTURE_WIDTH = 720
 
@@ -91,7 +93,7 @@ def replay_table(result: ReplayResult) -> str:
     parts = [f"{result.source}: {plural(len(result.frames), 'frame')}{_bad_note(result)}"]
     parts.append(latency_table(result).text())
     if result.agreement is not None:
-        parts.append(class_table(result.agreement).text())
+        parts.append(class_table(result.agreement).text(_CLASSES))
     if result.gates:
         parts.append(_gate_table(result.gates).text())
     return "\n\n".join(parts)
@@ -152,8 +154,8 @@ def _found_again(totals: Totals) -> float | None:
 def _verdict(result: ReplayResult) -> Verdict:
     failed = [gate for gate in result.gates if not gate.passed]
     if failed:
-        reasons = "; ".join(f"{_gate_name(gate)} {_gate_text(gate)}" for gate in failed)
-        return Verdict("bad", "Failed", f"{reasons}.")
+        reasons = "; ".join(f"{_gate_name(gate)}: {_gate_text(gate)}" for gate in failed)
+        return Verdict("bad", "Failed", f"{reasons[0].upper()}{reasons[1:]}.")
     sentence = f"{result.candidate.name} ran over {plural(len(result.frames), 'frame')}"
     if result.agreement is not None and result.reference is not None:
         share = percent(_found_again(result.agreement))

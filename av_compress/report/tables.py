@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+# What `report.numbers` writes beyond ASCII.
+_ASCII = {ord("−"): "-", ord("–"): "-"}
+
 Tone = Literal["", "good", "bad", "quiet"]
 
 
@@ -44,9 +47,17 @@ class Table:
             if len(row) != len(self.headers):
                 raise ValueError(f"{len(row)} cells under {len(self.headers)} headers")
 
-    def text(self) -> str:
-        """Return aligned text without trailing spaces or a final newline."""
-        body = [[plain(cell) for cell in row] for row in self.rows]
+    def text(self, most: int | None = None) -> str:
+        """Return aligned text without trailing spaces or a final newline.
+
+        Args:
+            most: how many rows to show; how many are left out is said.
+
+        """
+        body = [[plain(cell) for cell in row] for row in self.rows[:most]]
+        if len(body) < len(self.rows):
+            left_out = f"... {len(self.rows) - len(body)} more"
+            body.append([left_out, *[""] * (len(self.headers) - 1)])
         footer = [[plain(cell) for cell in row] for row in self.footer]
         lines = [list(self.headers), *body, *footer]
         widths = [max(map(_width, column)) for column in zip(*lines)]
@@ -66,9 +77,9 @@ class Table:
 
 
 def plain(cell: str | Cell) -> str:
-    """Return a cell's text on one line."""
+    """Return a cell's text on one line, its signs such as every terminal has."""
     text = cell.text if isinstance(cell, Cell) else cell
-    return " ".join(text.split())
+    return " ".join(text.translate(_ASCII).split())
 
 
 def _width(text: str) -> int:
