@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from av_compress.compress.graph import WEIGHTED, GraphIndex
+from av_compress.compress.graph import WEIGHTED, GraphIndex, text_attribute
 from av_compress.compress.insertion import (
     Inserter,
     Quantiser,
@@ -30,9 +30,16 @@ from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 63
 
-# Operators without weights that ONNX Runtime runs in integers between a pair on every side.
-_INTEGER_OPERATORS = frozenset(
-    {"Add", "Mul", "Sigmoid", "LeakyRelu", "Concat", "MaxPool", "AveragePool", "Resize"}
+# Operators with weights that have integer kernels; a plan may hold others.
+_WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
+# Operators without weights that ONNX Runtime runs in integers between pairs of any scales.
+_INTEGER_OPERATORS = frozenset({"Add", "Mul", "Sigmoid", "LeakyRelu", "Concat", "AveragePool"})
+# Operators that move values or pick among them: run in integers where both sides share one scale.
+_COMMUTING = frozenset(
+    {
+        *("MaxPool", "Resize", "Split", "Slice"),
+        *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"),
+    }
 )
 # Operators that disappear into the convolution before them once its output is unsigned.
 _ABSORBED = frozenset({"Relu", "Clip"})
@@ -45,19 +52,21 @@ class _Region:
     Attributes:
         nodes: names of the nodes.
         made: tensors that they make, all with a pair.
-        read: tensors that they read, all with a pair.
+        scaled_as: every tensor with a pair -> the tensor whose range gives its scale: itself, but
+            behind an operator that commutes with a pair, what that operator reads.
 
     """
 
     nodes: frozenset[str]
     made: frozenset[str]
-    read: frozenset[str]
+    scaled_as: Mapping[str, str]
 
 
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
-    """Return the activations that get a pair, in alphabetical order."""
-    region = _region(GraphIndex(model), plan.quantised())
-    return tuple(sorted(region.made | region.read))
+    """Return the activations whose ranges give scales, in alphabetical order."""
+    index = GraphIndex(model)
+    region = _region(index, _quantised(index, plan))
+    return tuple(sorted(set(region.scaled_as.values())))
 
 
 def emit(
@@ -68,37 +77,54 @@ def emit(
 ) -> onnx.ModelProto:
     """Write the form; see `quantize.quantize`. Everything that is not integer stays FP32."""
     index = GraphIndex(model)
-    region = _region(index, plan.quantised())
+    quantised = _quantised(index, plan)
+    region = _region(index, quantised)
     inserter = Inserter(model)
-    how = {name: affine_activation(*ranges[name]) for name in region.made | region.read}
+    how = {name: affine_activation(*ranges[source]) for name, source in region.scaled_as.items()}
     for node in index.graph.node:
         for position, tensor in enumerate(node.input):
             # Of what integers made there is no float original; of anything else there is.
-            if tensor in region.made or (tensor in region.read and node.name in region.nodes):
+            if tensor in region.made or (tensor in how and node.name in region.nodes):
                 inserter.quantise_input(node, position, how[tensor])
-        if node.name in plan.quantised():
+        if node.name in quantised:
             _quantise_weight(index, inserter, node, how[node.input[0]])
     return inserter.write()
 
 
+def _quantised(index: GraphIndex, plan: PrecisionPlan) -> frozenset[str]:
+    planned = plan.quantised()
+    return frozenset(
+        node.name
+        for node in index.graph.node
+        if node.name in planned and node.op_type in _WEIGHTED
+    )
+
+
 def _region(index: GraphIndex, quantised: frozenset[str]) -> _Region:
     """Collect the INT8 nodes, and operators between them whose every float input is integer."""
-    nodes, made, read = set(quantised), set[str](), set[str]()
+    nodes, made, scaled_as = set(quantised), set[str](), dict[str, str]()
     for node in index.graph.node:
-        dynamic = [name for name in node.input if _is_activation(index, name)]
         if node.name in quantised:
-            read.add(node.input[0])
-        elif node.op_type in _INTEGER_OPERATORS and dynamic and made.issuperset(dynamic):
-            if node.op_type != "Resize" and len(dynamic) < len(node.input):
-                continue
-            nodes.add(node.name)
-            read.update(dynamic)
-        else:
+            scaled_as.setdefault(node.input[0], node.input[0])
+        elif not _runs_in_integers(index, node, made):
             continue
-        result = _visible_output(index, node.output[0])
-        if result not in index.outputs:
-            made.add(result)
-    return _Region(frozenset(nodes), frozenset(made), frozenset(read))
+        nodes.add(node.name)
+        commutes = node.op_type in _COMMUTING
+        for output in node.output:
+            name = output if commutes else _visible_output(index, output)
+            if name not in index.outputs:
+                made.add(name)
+                scaled_as[name] = scaled_as[node.input[0]] if commutes else name
+    return _Region(frozenset(nodes), frozenset(made), scaled_as)
+
+
+def _runs_in_integers(index: GraphIndex, node: onnx.NodeProto, made: set[str]) -> bool:
+    """Tell whether an operator without weights has an integer kernel for what it reads."""
+    if node.op_type in _COMMUTING:
+        # Behind the first input stand sizes and axes; a second result of MaxPool is an index.
+        alone = len(node.output) == 1 or node.op_type == "Split"
+        return alone and node.input[0] in made and text_attribute(node, "mode") != "cubic"
+    return node.op_type in _INTEGER_OPERATORS and made.issuperset(node.input)
 
 
 def _visible_output(index: GraphIndex, name: str) -> str:
@@ -107,10 +133,6 @@ def _visible_output(index: GraphIndex, name: str) -> str:
     if len(consumers) == 1 and consumers[0].op_type in _ABSORBED and name not in index.outputs:
         return str(consumers[0].output[0])
     return name
-
-
-def _is_activation(index: GraphIndex, name: str) -> bool:
-    return bool(name) and name not in index.constants and index.is_float(name)
 
 
 def _quantise_weight(
