@@ -25,6 +25,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float64
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from av_compress.engines.pipeline import Pipeline
+from av_compress.errors import EngineError
 from av_compress.nodes.camera_detector import CameraDetectorRole
 from av_compress.nodes.runtime import ServingNode
 
@@ -398,6 +400,25 @@ def test_cleanup_frees_the_engine_its_thread_and_the_entities(activate, probe, m
         assert probe.change_state(NAME, "configure")
         assert probe.change_state(NAME, "activate")
         assert len(list(node.publishers)) == publishers
+
+
+def test_a_model_that_does_not_run_is_closed_again(start, probe, monkeypatch):
+    closed = []
+    close = Pipeline.close
+
+    def fail(self, frame):
+        raise EngineError("out of memory")
+
+    def remember(self):
+        closed.append(self)
+        close(self)
+
+    monkeypatch.setattr(Pipeline, "process", fail)
+    monkeypatch.setattr(Pipeline, "close", remember)
+    start()
+    assert not probe.change_state(NAME, "configure")
+    assert len(closed) == 1
+    assert all(thread.name != NAME for thread in threading.enumerate())
 
 
 def test_shutdown_from_active_frees_everything(activate, probe):

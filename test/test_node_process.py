@@ -150,10 +150,10 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(spawn, argument, words):
     assert "Traceback" not in log
 
 
-def without(module: str, bundle: Path) -> subprocess.Popen:
-    """Start the node's process as if `module` were not installed."""
+def after(preparation: str, bundle: Path) -> subprocess.Popen:
+    """Start the node's process after some lines of Python."""
     code = (
-        f"import sys; sys.modules[{module!r}] = None\n"
+        f"import sys\n{preparation}\n"
         "from av_compress.nodes.camera_detector import main\n"
         "sys.exit(main())"
     )
@@ -165,7 +165,7 @@ def without(module: str, bundle: Path) -> subprocess.Popen:
 
 
 def test_a_missing_ros_is_one_line(tmp_path):
-    process = without("rclpy", write_bundle(tmp_path / "bundle"))
+    process = after("sys.modules['rclpy'] = None", write_bundle(tmp_path / "bundle"))
     _, log = process.communicate(timeout=helpers_node.WAIT_S)
     assert process.returncode == 1
     assert "'rclpy'" in log
@@ -174,9 +174,40 @@ def test_a_missing_ros_is_one_line(tmp_path):
 
 
 def test_a_missing_message_package_is_named_on_configure(tmp_path, probe):
-    process = without("vision_msgs", write_bundle(tmp_path / "bundle"))
+    bundle = write_bundle(tmp_path / "bundle")
+    process = after("sys.modules['vision_msgs'] = None", bundle)
     assert not probe.change_state(NAME, "configure")
     code, log = end(process, signal.SIGINT)
     assert code == 0
     assert "message vision_msgs/Detection2DArray" in log
+    assert "Traceback" not in log
+
+
+HANG = """
+import pathlib, time
+from av_compress.engines.pipeline import Pipeline
+process, count = Pipeline.process, 0
+def hang_after_warm_up(self, frame):
+    global count
+    count += 1
+    if count > 3:
+        pathlib.Path({mark!r}).touch()
+        time.sleep(600)
+    return process(self, frame)
+Pipeline.process = hang_after_warm_up
+"""
+
+
+def test_a_model_at_work_does_not_hold_up_the_end(tmp_path, probe):
+    mark = tmp_path / "at_work"
+    process = after(HANG.format(mark=str(mark)), write_bundle(tmp_path / "bundle"))
+    assert probe.change_state(NAME, "configure")
+    assert probe.change_state(NAME, "activate")
+    publisher = probe.publisher(Image, f"/{NAME}/input/image")
+    message = Image(height=2, width=2, step=6, encoding="bgr8", data=array.array("B", bytes(12)))
+    publisher.publish(message)
+    probe.until(mark.exists, "model at work")
+    code, log = end(process, signal.SIGINT)
+    assert code == 0
+    assert "left without waiting: the model is still at work" in log
     assert "Traceback" not in log

@@ -139,6 +139,19 @@ def test_silence_is_an_error_from_the_start_and_later():
     assert world.level() == Level.ERROR
 
 
+def test_a_new_beginning_forgets_all_but_the_totals():
+    world = World(input_timeout_ms=500, max_allowed_processing_time_ms=1, warn_drop_ratio=0.1)
+    world.frame(age_ms=1e9)
+    world.monitor.dropped()
+    world.steady.advance(60)
+    world.monitor.forget()
+    report = world.monitor.report(world.now_ns)
+    assert (report.level, report.message) == (Level.OK, "OK")
+    assert report.figures["processing_time_ms"] == report.figures["execute_max_ms"] == 0
+    assert report.figures["processed"] == report.figures["dropped"] == 1
+    assert report.figures["clock_jumps"] == 0
+
+
 def test_a_bad_frame_warns_with_its_reason():
     world = World()
     world.monitor.received(world.now_ns)

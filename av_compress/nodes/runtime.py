@@ -113,10 +113,10 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             EngineError: a model at work did not return in time.
 
         """
+        self._serving = None
         with ExitStack() as both:
             both.callback(self._configured.close)
             both.callback(self._activated.close)
-        self._serving = None
         # Histograms and rclpy's entities hold each other: without this they stay for a while.
         gc.collect()
 
@@ -158,7 +158,10 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
                     clock=self.get_clock(),
                     logger=self.get_logger(),
                 )
-                session.warm_up()
+                with ExitStack() as opening:
+                    opening.callback(session.close)
+                    session.warm_up()
+                    opening.pop_all()
                 return session
 
             worker = LatestWinsWorker(self.get_name(), open_session)
@@ -176,6 +179,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             super().on_activate(state)
             stack.callback(super().on_deactivate, state)
             serving.outputs.announce(self.get_clock().now().to_msg())
+            serving.monitor.forget()
             serving.worker.resume()
             stack.callback(self._pause, serving.worker)
             for topic, kind in self._role.inputs.items():

@@ -129,8 +129,7 @@ class Monitor:
         self._horizon_ns = int(horizon_s * NS_PER_S)
         self._watch = ClockWatch(limits.max_clock_jump_s, steady_clock)
         self._clock_jumps = 0
-        self._started = steady_clock()
-        self._last_received: int | None = None
+        self._input_since = steady_clock()
         self._last_failure = ""
         self._last: Mapping[str, int] = {}
         self._slow_since: int | None = None
@@ -139,7 +138,7 @@ class Monitor:
         """Count an arriving frame; `now_ns` is the node's clock."""
         with self._lock:
             self._look_at_clock(now_ns)
-            self._last_received = self._steady_clock()
+            self._input_since = self._steady_clock()
             self._count("received")
 
     def dropped(self) -> None:
@@ -173,6 +172,13 @@ class Monitor:
             self._judge_processing(processing)
             if len(self._pending) >= _PENDING:
                 self._sort_in()
+
+    def forget(self) -> None:
+        """Forget the recent past, as when serving begins anew; totals stay."""
+        with self._lock:
+            self._forget()
+            self._last = {}
+            self._input_since = self._steady_clock()
 
     def report(self, now_ns: int) -> Report:
         """Judge the recent past; `now_ns` is the node's clock."""
@@ -221,6 +227,9 @@ class Monitor:
         if not self._watch.jumped(now_ns):
             return
         self._clock_jumps += 1
+        self._forget()
+
+    def _forget(self) -> None:
         self._pending = []
         for window in self._windows.values():
             window.clear()
@@ -235,8 +244,7 @@ class Monitor:
 
     def _input_silent(self) -> Condition | None:
         timeout = self.limits.input_timeout_ms * NS_PER_MS
-        since = self._started if self._last_received is None else self._last_received
-        silent = self._steady_clock() - since
+        silent = self._steady_clock() - self._input_since
         if not 0 < timeout < silent:
             return None
         return Level.ERROR, f"no input for {silent / NS_PER_S:.1f} s"
