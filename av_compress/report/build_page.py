@@ -4,97 +4,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
+import yaml
 
-from av_compress.engines.manifest import Manifest
+from av_compress.engines.manifest import GateRecord
 from av_compress.fileio import write_text
-from av_compress.metrics.average_precision import DetectionAP
+from av_compress.report import build_tables
+from av_compress.report.build_data import (
+    FP32,
+    BuildReport,
+    Execution,
+    PassRow,
+    TensorRange,
+)
+from av_compress.report.build_tables import METRICS, NAMES, TRUTHS
+from av_compress.report.numbers import fixed, milliseconds, percent, plural, signed, size
+from av_compress.report.page import Fact, Verdict, render
 
-# What the FP32 model is called among the models of a report; the others are named by emitter.
-FP32 = "fp32"
-
-
-@dataclass(frozen=True)
-class PassRow:
-    """What one pass of the preparation did."""
-
-    name: str
-    nodes_before: int
-    nodes_after: int
-    detail: str
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How long a model takes for a frame, without preprocess and postprocess.
-
-    Attributes:
-        model: `FP32` or an emitter.
-        engine: backend, provider and threads in a few words.
-        median_ms: over the gate samples, in milliseconds.
-
-    """
-
-    model: str
-    engine: str
-    median_ms: float
-
-
-@dataclass(frozen=True)
-class TensorRange:
-    """What calibration saw of an activation, and what INT8 represents of it.
-
-    Attributes:
-        name: tensor name.
-        minimum: smallest value seen.
-        maximum: largest value seen.
-        low: smallest value represented.
-        high: largest value represented.
-        bin_width: width of a histogram bin.
-        counts: int64 [2 n + 1]; the middle bin holds |x| < bin_width, the one after it
-            bin_width <= x < 2 bin_width.
-
-    """
-
-    name: str
-    minimum: float
-    maximum: float
-    low: float
-    high: float
-    bin_width: float
-    counts: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """Everything a build found out.
-
-    Attributes:
-        manifest: what was built, from what, and how it was judged.
-        accuracy: model (`FP32` or an emitter) -> truth (`labels` or `agreement`, the latter
-            being FP32's own detections) -> average precision on the gate samples; empty without a
-            gate.
-        execution: how long models take on the machine that built; empty without a gate.
-        macs: node name -> multiply-accumulates a frame, for every weighted node.
-        passes: what the preparation did, in order.
-        deviation: largest difference of the prepared model's outputs from the source's, relative
-            to the largest output.
-        ranges: every observed tensor; the page shows those that INT8 represents worst.
-
-    """
-
-    manifest: Manifest
-    accuracy: Mapping[str, Mapping[str, DetectionAP]] = field(default_factory=dict)
-    execution: Sequence[Execution] = ()
-    macs: Mapping[str, int] = field(default_factory=dict)
-    passes: Sequence[PassRow] = ()
-    deviation: float | None = None
-    ranges: Sequence[TensorRange] = ()
+__all__ = [
+    "FP32",
+    "BuildReport",
+    "Execution",
+    "PassRow",
+    "TensorRange",
+    "render_build_report",
+    "write_build_report",
+]
 
 
 def write_build_report(report: BuildReport, path: Path) -> None:
@@ -104,4 +40,103 @@ def write_build_report(report: BuildReport, path: Path) -> None:
 
 def render_build_report(report: BuildReport) -> str:
     """Return a build's page as HTML; equal reports give equal text."""
-    return f"<!doctype html><title>{len(report.accuracy)}</title>"
+    # Plots take a second to import, which what only needs the data does not have to pay.
+    from av_compress.report import build_plots
+
+    manifest = report.manifest
+    worst = build_tables.worst_ranges(report.ranges)
+    return render(
+        "build.html.j2",
+        title=manifest.name,
+        verdict=_verdict(report),
+        facts=_facts(report),
+        gates=build_tables.gate_table(manifest) if _gates(report) else None,
+        gate=next(iter(_gates(report).values()), None),
+        accuracy=build_tables.accuracy_table(report) if report.accuracy else None,
+        accuracy_plot=build_plots.accuracy(report) if report.accuracy else None,
+        classes={
+            TRUTHS[truth]: build_tables.class_table(report, truth)
+            for truth in build_tables.truths(report)
+        },
+        cost=build_tables.cost_table(report),
+        cost_plot=build_plots.cost(report),
+        executed=bool(report.execution),
+        precision_plot=build_plots.precision(report) if report.macs else None,
+        reasons=build_tables.reason_table(report),
+        nodes=build_tables.node_table(report),
+        ranges=build_tables.range_table(report.ranges) if report.ranges else None,
+        ranges_plot=build_plots.ranges(worst) if worst else None,
+        passes=build_tables.pass_table(report.passes) if report.passes else None,
+        deviation=None if report.deviation is None else f"{report.deviation:.1g}",
+        hashes=build_tables.hash_table(manifest),
+        versions=build_tables.version_table(manifest),
+        calibration=manifest.calibration,
+        frames=build_tables.frame_table(manifest.calibration),
+        recipe=yaml.safe_dump(dict(manifest.recipe), sort_keys=False, allow_unicode=True),
+    )
+
+
+def _gates(report: BuildReport) -> dict[str, GateRecord]:
+    artefacts = report.manifest.artefacts
+    return {name: artefacts[name].gate for name in sorted(artefacts) if artefacts[name].gate}  # type: ignore[misc]
+
+
+def _verdict(report: BuildReport) -> Verdict:
+    gates = _gates(report)
+    if not gates:
+        return Verdict("", "Not judged", "The recipe asked for no check of accuracy.")
+    failed = {name: gate for name, gate in gates.items() if not gate.passed}
+    if failed:
+        reasons = "; ".join(
+            f"{NAMES[name]} falls from {fixed(gate.reference)} to {fixed(gate.candidate)} in "
+            f"{METRICS[gate.metric]}, a loss of {fixed(gate.reference - gate.candidate)} points; "
+            f"{fixed(gate.max_loss)} is allowed"
+            for name, gate in failed.items()
+        )
+        return Verdict("bad", "Refused", f"{reasons}.")
+    changes = " and ".join(
+        f"{NAMES[name]} changes by {signed(gate.candidate - gate.reference)}"
+        for name, gate in gates.items()
+    )
+    first = next(iter(gates.values()))
+    return Verdict(
+        "good",
+        "Accepted",
+        f"In {METRICS[first.metric]}, {changes} points against FP32 on "
+        f"{plural(first.frames, 'frame')}; a loss of {fixed(first.max_loss)} is allowed.",
+    )
+
+
+def _facts(report: BuildReport) -> list[Fact]:
+    facts = []
+    for name, gate in _gates(report).items():
+        change = gate.candidate - gate.reference
+        facts.append(
+            Fact(
+                signed(change),
+                f"points, {NAMES[name]}",
+                f"{fixed(gate.reference)} → {fixed(gate.candidate)}",
+                "" if gate.passed else "bad",
+            )
+        )
+    source = report.manifest.source
+    for name, artefact in sorted(report.manifest.artefacts.items()):
+        facts.append(
+            Fact(
+                size(artefact.bytes),
+                f"{NAMES[name]} model",
+                f"{percent(artefact.bytes / source.bytes, 0)} of {size(source.bytes)}",
+            )
+        )
+    share = max(artefact.int8_mac_share for artefact in report.manifest.artefacts.values())
+    facts.append(Fact(percent(share), "of the arithmetic in INT8", "multiply-accumulates"))
+    return facts + _speed_fact(report)
+
+
+def _speed_fact(report: BuildReport) -> list[Fact]:
+    times = {one.model: one.median_ms for one in report.execution}
+    if FP32 not in times or "cpu" not in times:
+        return []
+    ratio = times[FP32] / times["cpu"]
+    note = f"{milliseconds(times[FP32])} → {milliseconds(times['cpu'])} ms"
+    return [Fact(f"{ratio:.2f} ×", "as fast as FP32, cpu form", note)]

@@ -32,6 +32,11 @@ def signed(value: float | None, digits: int = 2) -> str:
     return f"+{text}" if value > 0 else f"−{text.removeprefix('-')}"
 
 
+def general(value: float) -> str:
+    """Format to four significant digits, whatever the magnitude: `−5.803`, `1.2e−05`."""
+    return f"{value:.4g}".replace("-", "−")
+
+
 def points(share: float | None) -> str:
     """Format an average precision in 0..1 as points: `46.40`."""
     return NONE if share is None or _absent(share) else fixed(100.0 * share)

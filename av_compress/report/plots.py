@@ -28,8 +28,9 @@ GRID = "#e3e7eb"
 # One after the other for things without an order of good and bad.
 SERIES = (CANDIDATE, WARN, "#3a9a8c", "#7a4fa3", "#b8577f", "#6b7f2a", "#4aa3d8", REFERENCE)
 
-# A page's text column in inches of 96 pixels.
+# A page's text column in inches of 96 pixels, and what makes 8.5 points 11 pixels there.
 WIDTH = 10.0
+_SCALE = 0.75
 
 _STYLE: Any = {
     "font.family": ["DejaVu Sans"],
@@ -67,25 +68,41 @@ _STYLE: Any = {
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
-def draw(
-    paint: Callable[..., None], alt: str, height: float, columns: int = 1, **layout: Any
-) -> Picture:
+def draw(paint: Callable[..., None], alt: str, height: float, columns: int = 1) -> Picture:
     """Draw a figure as wide as the page.
 
     Args:
         paint: takes the axes, as many as there are columns, and draws into them.
         alt: what the picture shows, in a sentence.
-        height: in inches.
+        height: in inches of a page that is `WIDTH` wide.
         columns: number of axes side by side.
-        layout: more for `Figure.subplots`.
 
     """
+    return draw_grid(paint, alt, columns, columns, height)
+
+
+def draw_grid(
+    paint: Callable[..., None], alt: str, count: int, columns: int, height: float
+) -> Picture:
+    """Draw a figure of several rows, as wide as the page; see `draw`.
+
+    Args:
+        paint: takes `count` axes.
+        alt: what the picture shows, in a sentence.
+        count: number of axes.
+        columns: how many stand side by side.
+        height: of a row.
+
+    """
+    rows = -(-count // columns)
     # On top of the library's defaults: a user's own settings would change the bytes.
     with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(WIDTH * 0.75, height * 0.75), layout="constrained")
+        figure = Figure(figsize=(WIDTH * _SCALE, rows * height * _SCALE), layout="constrained")
         FigureCanvasSVG(figure)
-        axes = figure.subplots(1, columns, squeeze=False, **layout)[0]
-        paint(*axes)
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for unused in axes[count:]:
+            unused.set_visible(False)
+        paint(*axes[:count])
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata=_NO_METADATA)
     return svg_picture(stream.getvalue(), alt)
