@@ -95,14 +95,16 @@ class DrivePlayer:
             the stamp that each image was given, in nanoseconds.
 
         """
-        first, started, stamps = source.time_ns(0), time.monotonic_ns(), []
+        stamps: list[int] = []
+        started = 0
         for index in range(len(source)):
-            message_of = source.read(index)
-            due = started + source.time_ns(index) - first
+            frame = source.read(index)
+            started = started or time.monotonic_ns()
+            due = started + source.time_ns(index) - source.time_ns(0)
             while (left := due - time.monotonic_ns()) > 0:
                 self._executor.spin_once(timeout_sec=left / 1e9)
             stamp = self._now()
-            self._images.publish(image_message(replace(message_of, stamp_ns=stamp)))
+            self._images.publish(image_message(replace(frame, stamp_ns=stamp)))
             stamps.append(stamp)
         end = time.monotonic() + SETTLE_S
         while time.monotonic() < end:
