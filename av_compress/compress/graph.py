@@ -118,6 +118,6 @@ def text_attribute(node: onnx.NodeProto, name: str, default: str = "") -> str:
 
 
 def is_depthwise(node: onnx.NodeProto, weight: Array) -> bool:
-    """Tell whether a convolution's channels do not mix."""
-    groups = attribute(node, "group", 1)
-    return node.op_type == "Conv" and groups > 1 and groups == weight.shape[0]
+    """Tell whether a convolution, transposed or not, has channels that do not mix."""
+    convolves = node.op_type in {"Conv", "ConvTranspose"}
+    return convolves and attribute(node, "group", 1) > 1 and weight.shape[1] == 1

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -13,7 +14,7 @@ from typing import Any
 
 import onnx
 
-from av_compress.compress.graph import WEIGHTED, GraphIndex, is_depthwise
+from av_compress.compress.graph import WEIGHTED, GraphIndex, attribute, is_depthwise
 from av_compress.errors import ConfigError
 from av_compress.tensors import Array
 
@@ -34,11 +35,14 @@ class PrecisionRules:
         base: precision of what is not INT8 in the `tensorrt` form.
         exclude: patterns (as in file names) of nodes that stay in the base precision.
         first: quantise the convolutions that read the model's input.
-        prediction: quantise the convolutions whose results reach the outputs without another one.
+        prediction: quantise the convolutions whose results reach the outputs without another one,
+            and those that take the expectation over a softmax behind them (DFL).
         depthwise: quantise depthwise convolutions; with one activation scale for all channels
             they are what makes small detectors collapse.
-        min_channels: convolutions with fewer input or output channels stay in the base precision:
-            they gain nothing.
+        gemv: quantise matrix products with a single row, whose time is that of reading the matrix.
+        min_channels: nodes with fewer input or output channels (of a group) stay in the base
+            precision: they gain nothing. Channels of the model's own inputs and predictions do
+            not count where `first` and `prediction` ask for these nodes.
 
     """
 
@@ -47,6 +51,7 @@ class PrecisionRules:
     first: bool = False
     prediction: bool = False
     depthwise: bool = False
+    gemv: bool = False
     min_channels: int = 16
 
     @staticmethod
@@ -130,11 +135,21 @@ def prediction_nodes(index: GraphIndex) -> frozenset[str]:
         if node is None or name in seen:
             continue
         seen.add(name)
-        if index.weight(node) is not None:
+        weighted = index.weight(node) is not None
+        if weighted:
             found.add(node.name)
-        else:
+        # Behind an expectation stands the convolution that makes the distribution.
+        if not weighted or _is_expectation(index, node):
             stack.extend(node.input)
     return frozenset(found)
+
+
+def _is_expectation(index: GraphIndex, node: onnx.NodeProto) -> bool:
+    """Tell whether a weighted node reads a softmax, with nothing but a new layout in between."""
+    producer = index.producers.get(node.input[0])
+    while producer is not None and producer.op_type in {"Transpose", "Reshape"}:
+        producer = index.producers.get(producer.input[0])
+    return producer is not None and producer.op_type == "Softmax"
 
 
 def _reason_to_spare(
@@ -143,31 +158,54 @@ def _reason_to_spare(
     weight = index.weight(node)
     if weight is None:
         return "has no constant weights"
+    if not index.is_float(node.input[0]) or node.input[0] in index.constants:
+        return "its input is not a float activation"
+    if node.op_type == "MatMul" and weight.ndim != 2:
+        return "its weight is not a matrix"
     pattern = next((p for p in rules.exclude if fnmatchcase(node.name, p)), None)
     if pattern is not None:
         return f"excluded by the recipe ({pattern})"
-    if not index.is_float(node.input[0]) or node.input[0] in index.constants:
-        return "its input is not a float activation"
-    if not rules.first and _reads_input(index, node):
-        return "reads the model's input"
-    if not rules.prediction and node.name in predictions:
-        return "makes a prediction"
-    return _spared_by_shape(node, weight, rules)
+    return next(_against(index, node, weight, rules, node.name in predictions), "")
 
 
-def _spared_by_shape(node: onnx.NodeProto, weight: Array, rules: PrecisionRules) -> str:
+def _against(
+    index: GraphIndex, node: onnx.NodeProto, weight: Array, rules: PrecisionRules, predicts: bool
+) -> Iterator[str]:
+    """Yield what the rules say against INT8, the strongest reason first."""
+    first = _reads_input(index, node)
+    if first and not rules.first:
+        yield "reads the model's input"
+    if predicts and not rules.prediction:
+        yield "makes a prediction"
+    if is_depthwise(node, weight):
+        if not rules.depthwise:
+            yield "depthwise: channels differ too much for one scale"
+        # Every group of it has one channel: to count them says nothing.
+        return
+    if not rules.gemv and _is_gemv(index, node):
+        yield "matrix times vector: its time is that of reading the matrix"
+    inputs, outputs = _channels(node, weight)
+    counted = [*([] if first else [inputs]), *([] if predicts else [outputs])]
+    if min(counted, default=rules.min_channels) < rules.min_channels:
+        yield f"only {min(counted)} channels"
+
+
+def _is_gemv(index: GraphIndex, node: onnx.NodeProto) -> bool:
+    if node.op_type not in {"Gemm", "MatMul"}:
+        return False
+    shape = index.shape(node.output[0])
+    return shape is not None and math.prod(extent or 1 for extent in shape[:-1]) == 1
+
+
+def _channels(node: onnx.NodeProto, weight: Array) -> tuple[int, int]:
+    """Return the input and output channels of one group."""
+    groups = attribute(node, "group", 1)
     if node.op_type == "Conv":
-        if is_depthwise(node, weight):
-            return "" if rules.depthwise else "depthwise: channels differ too much for one scale"
-        channels = min(weight.shape[0], weight.shape[1])
-    elif node.op_type == "ConvTranspose":
-        channels = min(weight.shape[0], weight.shape[1])
-    else:
-        channels = min(weight.shape[-2:])
-        if weight.ndim != 2:
-            return "its weight is not a matrix"
-    few = channels < rules.min_channels
-    return f"only {channels} channels" if few else ""
+        return weight.shape[1], weight.shape[0] // groups
+    if node.op_type == "ConvTranspose":
+        return weight.shape[0] // groups, weight.shape[1]
+    rows, columns = weight.shape[-2:]
+    return (columns, rows) if attribute(node, "transB", 0) else (rows, columns)
 
 
 def _reads_input(index: GraphIndex, node: onnx.NodeProto) -> bool:
