@@ -19,7 +19,7 @@ from av_compress.build.calibration import Calibration, calibrate
 from av_compress.build.gates import Judge, Observed, make_judge
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
-from av_compress.build.story import write_story
+from av_compress.build.story import build_report
 from av_compress.compress.precision import (
     NodePrecision,
     Precision,
@@ -35,6 +35,7 @@ from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import GateError
 from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, write_text
+from av_compress.report.build_page import write_build_report
 from av_compress.tasks.base import Task
 from av_compress.tasks.registry import make_task
 
@@ -94,14 +95,14 @@ def build_bundle(recipe: Recipe, output: Path) -> Bundle:
         refused = [c for c in build.candidates if c.record.gate and not c.record.gate.passed]
         if refused:
             report = output.with_name(f"{output.name}.refused.html")
-            write_story(build, report)
+            write_build_report(build_report(build), report)
             raise GateError(_refusal(refused, report))
         for candidate in build.candidates:
             path = folder / candidate.record.path
             path.parent.mkdir(parents=True)
             path.write_bytes(candidate.model)
         write_text(folder / MANIFEST_NAME, build.manifest.to_json())
-        write_story(build, folder / "report.html")
+        write_build_report(build_report(build), folder / "report.html")
     return load_bundle(output)
 
 

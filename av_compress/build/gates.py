@@ -32,11 +32,13 @@ class Observed:
 
     Attributes:
         results: detections per frame, in the samples' order.
+        engine: backend and provider in a few words.
         execute_ms: median execution time per frame, in milliseconds.
 
     """
 
     results: tuple[Detections2D, ...]
+    engine: str
     execute_ms: float
 
 
@@ -110,7 +112,7 @@ def observe(pipeline: Pipeline, samples: SampleSet, label: str) -> Observed:
         processed = pipeline.process(frame)
         results.append(processed.result)
         times.append(processed.spans["execute"])
-    return Observed(tuple(results), median(times) / 1e6)
+    return Observed(tuple(results), pipeline.engine.description, median(times) / 1e6)
 
 
 def make_judge(config: GateConfig, samples: SampleSet, reference: Pipeline) -> Judge:

@@ -1,11 +1,62 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""A build's findings, handed to the report."""
+"""A build's findings, as data for its report."""
 
 from __future__ import annotations
-from pathlib import Path
-from typing import Any
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from av_compress.report.build_data import FP32, BuildReport, Execution, PassRow, TensorRange
+
+if TYPE_CHECKING:
+    from av_compress.build.builder import Build
 
 
-def write_story(build: Any, path: Path) -> None:
-    path.write_text("tbd")
+def build_report(build: Build) -> BuildReport:
+    """Collect what the report shows of a build."""
+    judge = build.judge
+    accuracy = {}
+    if judge is not None:
+        accuracy[FP32] = judge.precisions(judge.reference)
+        for candidate in build.candidates:
+            if candidate.observed is not None:
+                accuracy[candidate.emitter] = judge.precisions(candidate.observed)
+    return BuildReport(
+        manifest=build.manifest,
+        accuracy=accuracy,
+        execution=tuple(_execution(build)),
+        macs={node.node: node.macs for node in build.plan.nodes},
+        passes=tuple(
+            PassRow(r.name, r.nodes_before, r.nodes_after, r.detail)
+            for r in build.prepared.reports
+        ),
+        deviation=build.prepared.deviation,
+        ranges=tuple(_ranges(build)),
+    )
+
+
+def _execution(build: Build) -> Iterator[Execution]:
+    if build.judge is None:
+        return
+    reference = build.judge.reference
+    yield Execution(FP32, reference.engine, reference.execute_ms)
+    for candidate in build.candidates:
+        # TensorRT's form is only simulated here, in float: its time says nothing.
+        if candidate.emitter == "cpu" and candidate.observed is not None:
+            observed = candidate.observed
+            yield Execution(candidate.emitter, observed.engine, observed.execute_ms)
+
+
+def _ranges(build: Build) -> Iterator[TensorRange]:
+    for name, observer in build.calibration.observers.items():
+        low, high = build.calibration.ranges[name]
+        yield TensorRange(
+            name=name,
+            minimum=observer.min,
+            maximum=observer.max,
+            low=low,
+            high=high,
+            bin_width=observer.bin_width,
+            counts=observer.signed_counts,
+        )
