@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from av_compress.metrics.average_precision import DetectionAP
 from av_compress.report.build_data import FP32, BuildReport, TensorRange
@@ -145,7 +146,8 @@ def _paint_metrics(axes: Axes, report: BuildReport) -> None:
     axes.axvline(0.0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(found)), labels)
     axes.margins(x=0.12)
-    axes.set_xlabel("change against FP32, points; red: limit")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("change, points; red: limit")
     only_vertical_grid(axes)
     legend_above(axes, 2)
 
@@ -163,11 +165,12 @@ def _paint_classes(axes: Axes, report: BuildReport, truth: str) -> None:
         values = [changes[emitter].get(name, 0.0) for name in names]
         axes.barh(rows, values, 0.85 * height, color=_COLORS[emitter])
     axes.axvline(0.0, color=INK, linewidth=0.8)
-    labels = [f"{name} ({reference.per_class[name].truths})" for name in names]
+    labels = [f"{_short(name, 24)} ({reference.per_class[name].truths})" for name in names]
     axes.set_yticks(range(len(names)), labels, fontsize=7.5)
     axes.margins(x=0.12)
-    axes.set_xlabel("change of AP50, points; in brackets: objects")
-    axes.set_title("Classes with most objects")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("change of AP50, points")
+    axes.set_title("Classes with most objects (how many)")
     only_vertical_grid(axes)
 
 
@@ -178,14 +181,17 @@ def _paint_range(axes: Axes, one: TensorRange) -> None:
     group = max(1, -(-int(filled[-1] - filled[0] + 1) // 100))
     starts = np.arange(filled[0], filled[-1] + 1, group)
     sums = np.add.reduceat(one.counts[: filled[-1] + 1], starts)
-    left = (starts - side - (starts < side)) * one.bin_width
+    # The middle bin reaches from -1 to 1, and those below it lie one further down.
+    edges = np.append(starts, filled[-1] + 1) - side
+    edges = (edges - (edges <= 0)) * one.bin_width
     axes.axvspan(one.low, one.high, color=CANDIDATE, alpha=0.10, linewidth=0)
-    axes.bar(left, sums, group * one.bin_width, align="edge", color=MUTED)
+    axes.stairs(sums, edges, baseline=0.5, fill=True, color=MUTED)
     for edge in (one.low, one.high):
         axes.axvline(edge, color=CANDIDATE, linewidth=1.0)
     axes.set_yscale("log")
+    axes.set_ylim(bottom=0.5)
     axes.yaxis.set_ticklabels([])
-    axes.set_title(_short(one.name), fontsize=7.5, fontweight="normal")
+    axes.set_title(_short(one.name, 38), fontsize=7.5, fontweight="normal")
     axes.set_xlabel(f"{noise_db(one):.1f} dB", fontsize=8.0)
     axes.grid(False)
 
@@ -219,5 +225,5 @@ def _class_changes(reference: DetectionAP, found: DetectionAP) -> dict[str, floa
     }
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 38 else f"…{name[-37:]}"
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else f"…{name[1 - most :]}"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ WIDTH = 10.0
 _SCALE = 0.75
 
 _STYLE: Any = {
-    "font.family": ["DejaVu Sans"],
+    "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 8.5,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -61,7 +62,8 @@ _STYLE: Any = {
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.2,
     "figure.facecolor": "white",
-    "svg.fonttype": "path",
+    # The browser sets the type, in whatever script a name is.
+    "svg.fonttype": "none",
     # Names inside the SVG are hashes; without a salt of its own they would change at every run.
     "svg.hashsalt": "av_compress",
 }
@@ -104,7 +106,10 @@ def draw_grid(
             unused.set_visible(False)
         paint(*axes[:count])
         stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata=_NO_METADATA)
+        with warnings.catch_warnings():
+            # The font that measures the text need not have its letters; the browser's has.
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)
+            figure.savefig(stream, format="svg", metadata=_NO_METADATA)
     return svg_picture(stream.getvalue(), alt)
 
 

@@ -1,0 +1,96 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pages in a real browser: everything loads, nothing runs over, nothing is complained about."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import cv2
+import pytest
+from helpers_report import build_report, replay_result
+
+from av_compress.metrics.replay import GateOutcome
+from av_compress.report.build_page import render_build_report
+from av_compress.report.replay_page import render_replay_report
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+
+pytestmark = pytest.mark.skipif(
+    BROWSER is None, reason=f"no browser on the PATH ({', '.join(NAMES)})"
+)
+
+PAGES = {
+    "replay": lambda: render_replay_report(
+        replay_result(gates=(GateOutcome("matched", 0.7, 0.9, "min"),), bad=3)
+    ),
+    "build": lambda: render_build_report(build_report()),
+}
+
+# Asks the browser what it made of the page; not part of any page.
+PROBE = """<script>addEventListener("load", () => {
+  const images = [...document.images];
+  const root = document.documentElement;
+  document.body.dataset.probe = JSON.stringify({
+    images: images.length,
+    broken: images.filter((image) => !image.complete || image.naturalWidth === 0).length,
+    overflow: root.scrollWidth - root.clientWidth,
+    requests: performance.getEntriesByType("resource").map((entry) => entry.name.slice(0, 5)),
+    verdict: getComputedStyle(document.querySelector(".verdict")).borderLeftColor,
+    alerts: document.querySelectorAll("main script").length,
+  });
+});</script>"""
+
+
+def browse(tmp_path, page: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = tmp_path / "page.html"
+    path.write_text(page, encoding="utf-8")
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
+        "--disable-background-networking --disable-component-update --disable-sync "
+        "--enable-logging=stderr --virtual-time-budget=5000"
+    )
+    return subprocess.run(
+        [
+            BROWSER,
+            *flags.split(),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            *arguments,
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_browser_shows_everything(tmp_path, name, width):
+    page = PAGES[name]().replace("</head>", f"{PROBE}</head>")
+    shown = browse(tmp_path, page, "--dump-dom", f"--window-size={width},900")
+    assert "CONSOLE" not in shown.stderr
+    probe = json.loads(html.unescape(re.search('data-probe="([^"]*)"', shown.stdout)[1]))
+    assert probe["images"] >= 4
+    assert probe["broken"] == 0
+    assert probe["overflow"] <= 0
+    assert set(probe["requests"]) <= {"data:"}
+    assert probe["alerts"] == 0
+    assert probe["verdict"] == {"replay": "rgb(179, 38, 30)", "build": "rgb(31, 107, 65)"}[name]
+
+
+def test_a_page_can_be_printed_and_seen(tmp_path):
+    page = PAGES["build"]()
+    browse(tmp_path, page, f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    browse(tmp_path, page, f"--screenshot={tmp_path / 'page.png'}", "--window-size=1200,900")
+    shot = cv2.imread(str(tmp_path / "page.png"))
+    assert shot.shape == (900, 1200, 3)
+    # The verdict's green bar stands at the left of the text column.
+    assert (shot == (65, 107, 31)).all(axis=-1).any()
