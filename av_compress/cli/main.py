@@ -70,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print(f"av-compress {args.verb}: interrupted, nothing was written", file=sys.stderr)
+        # Where the interrupt passed through an exec of text (dataclasses make their methods so),
+        # CPython would still end the process by SIGINT, whatever main returns; the next exec of
+        # text makes it forget.
+        exec("")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`| head`): what is left to print has no reader.

@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import onnx
-from onnx import shape_inference, version_converter
+from onnx import numpy_helper, shape_inference, version_converter
 
 from av_compress.errors import ModelError
 
@@ -93,6 +94,9 @@ class Check:
                 f"the model is quantised already ({', '.join(quantised)}); start from the FP32 "
                 "model it was made from"
             )
+        broken = [t.name for t in model.graph.initializer if not _is_finite(t)]
+        if broken:
+            raise ModelError(f"the model holds NaN or infinity in {', '.join(broken[:3])}")
         foreign = Counter(node.domain for node in model.graph.node if node.domain)
         return model, "; ".join(f"{n} nodes of domain {d}" for d, n in sorted(foreign.items()))
 
@@ -208,6 +212,12 @@ class InferShapes:
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of the default domain; 0 where the model does not say."""
     return next((int(o.version) for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0)
+
+
+def _is_finite(tensor: onnx.TensorProto) -> bool:
+    if tensor.data_type not in {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}:
+        return True
+    return bool(np.isfinite(numpy_helper.to_array(tensor)).all())
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

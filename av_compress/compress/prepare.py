@@ -177,6 +177,10 @@ def _difference(left: Any, right: Any) -> float:
     left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
     if left.shape != right.shape:
         return float("inf")
+    known = np.isfinite(left)
+    if not np.array_equal(known, np.isfinite(right)):
+        return float("inf")
+    left, right = left[known], right[known]
     if left.size == 0:
         return 0.0
     scale = max(float(np.abs(left).max()), 1e-12)
