@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from av_compress.errors import ConfigError, UsageError
+
 if TYPE_CHECKING:
     from av_compress.engines.pipeline import Pipeline
+    from av_compress.report.tables import Table
     from av_compress.validate.evaluate import Evaluation
 
 HELP = "measure COCO average precision of a bundle or an ONNX model on labelled images"
@@ -48,58 +52,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print a table, write JSON."""
     from av_compress.data.coco import CocoSource
-    from av_compress.fileio import canonical_json, sha256_file, write_text
+    from av_compress.fileio import canonical_json, write_text
     from av_compress.validate.evaluate import evaluate
 
+    pipeline, identity = _open(args)
     with ExitStack() as stack:
-        pipeline, identity = _open(args)
         stack.enter_context(closing(pipeline))
         source = stack.enter_context(
             closing(CocoSource(args.data, args.images or args.data.parent))
         )
         evaluation = evaluate(pipeline, source)
-        description = pipeline.engine.description
-    print(_table(evaluation))
+    print(_table(evaluation).text())
+    print(f"{evaluation.frames} images, {evaluation.detections} detections")
     if args.json is not None:
-        content = {
-            **identity,
-            "data": {"annotations": args.data.name, "sha256": sha256_file(args.data)},
-            "engine": description,
-            "frames": evaluation.frames,
-            "detections": evaluation.detections,
-            **_figures(evaluation),
-        }
-        write_text(args.json, canonical_json(content))
+        engine = pipeline.engine.description
+        write_text(args.json, canonical_json(_content(evaluation, identity, engine, args.data)))
     return 0
 
 
 def _open(args: argparse.Namespace) -> tuple[Pipeline, dict[str, Any]]:
-    from av_compress.build.recipe import load_yaml
-    from av_compress.engines.bundle import load_bundle
-    from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
-    from av_compress.engines.pipeline import Pipeline
-    from av_compress.errors import UsageError
-    from av_compress.fileio import sha256_file
-    from av_compress.tasks.registry import make_task
-
+    """Open what is to be measured, and say what it is."""
     if args.bundle is not None:
         if args.task is not None:
             raise UsageError("--task goes with --model; a bundle brings its own task")
-        bundle = load_bundle(args.bundle)
-        emitter = args.emitter or bundle.default_emitter(OrtOptions())
-        identity = {"bundle": bundle.manifest.name, "sha256": bundle.sha256, "emitter": emitter}
-        engine = bundle.open_engine(emitter=emitter)
-        return Pipeline(bundle.task().for_measuring(), engine), identity
-    if args.task is None or args.emitter is not None:
-        raise UsageError("--model needs --task TASK.yaml, and goes without --emitter")
-    task = make_task(load_yaml(args.task))
-    pipeline = Pipeline(task.for_measuring(), OnnxRuntimeEngine(args.model))
-    return pipeline, {"model": args.model.name, "sha256": sha256_file(args.model)}
+        return _open_bundle(args.bundle, args.emitter)
+    if args.emitter is not None:
+        raise UsageError("--emitter goes with --bundle; a model is run as it is")
+    if args.task is None:
+        raise UsageError("--model needs --task TASK.yaml: what its inputs and outputs mean")
+    return _open_model(args.model, args.task)
 
 
-def _figures(evaluation: Evaluation) -> dict[str, Any]:
+def _open_bundle(path: Path, emitter: str | None) -> tuple[Pipeline, dict[str, Any]]:
+    from av_compress.engines.bundle import load_bundle
+    from av_compress.engines.onnxruntime import OrtOptions
+
+    bundle = load_bundle(path)
+    emitter = emitter or bundle.default_emitter(OrtOptions())
+    identity = {
+        "name": bundle.manifest.name,
+        "sha256": bundle.sha256,
+        "emitter": emitter,
+        "model_sha256": bundle.record(emitter).sha256,
+    }
+    return bundle.open_pipeline(emitter=emitter), {"bundle": identity}
+
+
+def _open_model(path: Path, task: Path) -> tuple[Pipeline, dict[str, Any]]:
+    from av_compress.build.recipe import load_yaml
+    from av_compress.engines.onnxruntime import OnnxRuntimeEngine
+    from av_compress.engines.pipeline import Pipeline
+    from av_compress.fileio import sha256_file
+    from av_compress.tasks.registry import make_task
+
+    try:
+        meaning = make_task(load_yaml(task))
+    except ConfigError as error:
+        raise ConfigError(f"{task}: {error}") from error
+    pipeline = Pipeline(meaning, OnnxRuntimeEngine(path))
+    identity = {"name": path.name, "sha256": sha256_file(path), "task": meaning.config()}
+    return pipeline, {"model": identity}
+
+
+def _content(
+    evaluation: Evaluation, identity: Mapping[str, Any], engine: str, data: Path
+) -> dict[str, Any]:
+    from av_compress.build.builder import tool_versions
+    from av_compress.fileio import sha256_file
+
     accuracy = evaluation.accuracy
     return {
+        **identity,
+        "data": {
+            "annotations": data.name,
+            "sha256": sha256_file(data),
+            "frames": evaluation.frames,
+            "frames_sha256": evaluation.frames_sha256,
+        },
+        "engine": engine,
+        "versions": tool_versions(),
+        "detections": evaluation.detections,
         "ap": accuracy.ap,
         "ap50": accuracy.ap50,
         "ap75": accuracy.ap75,
@@ -110,13 +142,14 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _table(evaluation: Evaluation) -> str:
+def _table(evaluation: Evaluation) -> Table:
+    from av_compress.report.numbers import points
+    from av_compress.report.tables import Table
+
     accuracy = evaluation.accuracy
-    width = max(len(name) for name in ("all classes", *accuracy.per_class))
-    lines = [f"{'class':<{width}}  {'objects':>7}  {'AP50':>6}  {'AP':>6}"]
-    rows = [(name, c.truths, c.ap50, c.ap) for name, c in accuracy.per_class.items()]
-    rows.append(("all classes", accuracy.truths, accuracy.ap50, accuracy.ap))
-    for name, truths, ap50, ap in rows:
-        lines.append(f"{name:<{width}}  {truths:>7}  {100 * ap50:6.2f}  {100 * ap:6.2f}")
-    lines.append(f"{evaluation.frames} images, {evaluation.detections} detections")
-    return "\n".join(lines)
+    rows = [
+        (name, f"{one.truths}", points(one.ap50), points(one.ap))
+        for name, one in accuracy.per_class.items()
+    ]
+    total = ("all classes", f"{accuracy.truths}", points(accuracy.ap50), points(accuracy.ap))
+    return Table(("class", "objects", "AP50", "AP"), rows, footer=[total])

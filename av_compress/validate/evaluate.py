@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from av_compress.data.base import LabelledSource
+from av_compress.data.images import content_sha256
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import DataError
+from av_compress.fileio import sha256_bytes
 from av_compress.metrics.average_precision import DetectionAP, average_precision, map_labels
 from av_compress.progress import track
 from av_compress.tasks.base import Detections2D
+
+# Of many class names, an error names so many.
+_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -20,12 +26,14 @@ class Evaluation:
 
     Attributes:
         frames: number of images.
+        frames_sha256: hash over the hashes of the images' pixels, in order.
         detections: number of detections over all images.
         accuracy: COCO average precision, overall and per class.
 
     """
 
     frames: int
+    frames_sha256: str
     detections: int
     accuracy: DetectionAP
 
@@ -39,15 +47,29 @@ def evaluate(pipeline: Pipeline, source: LabelledSource) -> Evaluation:
 
     """
     names = pipeline.task.class_names
-    results: list[Detections2D] = []
-    labels = []
-    for index in track(range(len(source)), "evaluate"):
-        results.append(pipeline.process(source.read(index)).result)
-        labels.append(map_labels(source.labels(index), source.class_names, names))
-    if not any(len(frame) for frame in labels):
+    labels = [
+        map_labels(source.labels(index), source.class_names, names) for index in range(len(source))
+    ]
+    # Told before an hour of images, not after it.
+    if not any((~frame.crowd).any() for frame in labels):
         raise DataError(
             f"no label of {source.description} names a class of the task; the labels have "
-            f"{', '.join(source.class_names[:5])} ..., the task has {', '.join(names[:5])} ..."
+            f"{_some(source.class_names)}, the task has {_some(names)}"
         )
-    found = sum(len(result) for result in results)
-    return Evaluation(len(results), found, average_precision(results, labels, names))
+    results: list[Detections2D] = []
+    digests: list[str] = []
+    for index in track(range(len(source)), "evaluate"):
+        frame = source.read(index)
+        digests.append(content_sha256(frame))
+        results.append(pipeline.process(frame).result)
+    return Evaluation(
+        frames=len(results),
+        frames_sha256=sha256_bytes("\n".join(digests).encode()),
+        detections=sum(len(result) for result in results),
+        accuracy=average_precision(results, labels, names),
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
