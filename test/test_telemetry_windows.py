@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Percentile windows against numpy, and what they forget."""
 
+import gc
+
 import numpy as np
 import pytest
+from hdrh.histogram import HdrHistogram
 from helpers_telemetry import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +77,24 @@ def test_the_window_reaches_back_between_half_and_all_of_its_horizon():
     assert window.summary().max_ms == 3.0
     clock.advance(100.0)
     assert window.summary().count == 0
+
+
+def test_time_that_passes_takes_no_memory():
+    def histograms() -> int:
+        return sum(isinstance(item, HdrHistogram) for item in gc.get_objects())
+
+    clock = Clock()
+    window = LatencyWindow(1.0, clock)
+    before = histograms()
+    gc.disable()  # The library's histograms are reference cycles: none may be left behind.
+    try:
+        for _ in range(20):
+            clock.advance(0.6)
+            window.record(1)
+            assert window.summary().count <= 2
+    finally:
+        gc.enable()
+    assert histograms() == before
 
 
 def test_a_window_without_horizon_keeps_all():

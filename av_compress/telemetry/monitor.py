@@ -81,6 +81,11 @@ class Counts:
     failed: int = 0
     deadline_misses: int = 0
 
+    def clear(self) -> None:
+        """Count from zero again."""
+        for name in vars(self):
+            setattr(self, name, 0)
+
 
 @dataclass(frozen=True)
 class Report:

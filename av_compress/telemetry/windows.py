@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,19 @@ _LOWEST_NS = 512
 _HIGHEST_NS = 3600 * NS_PER_S
 _DIGITS = 3
 
-T = TypeVar("T")
+
+class Clearable(Protocol):
+    """Something that grows, and can be emptied for use again."""
+
+    def clear(self) -> None:
+        """Become as new."""
+
+
+T = TypeVar("T", bound=Clearable)
 
 
 class Generations(Generic[T]):
-    """Two generations of something that only grows; the older one is thrown away in turn.
+    """Two generations of something that grows; the older one is emptied and used again in turn.
 
     A generation lasts half the horizon, so both together cover at least the last half of the
     horizon and at most all of it. Not thread-safe.
@@ -37,7 +45,7 @@ class Generations(Generic[T]):
         horizon_s: float | None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Start with one empty generation.
+        """Start with empty generations.
 
         Args:
             make: makes an empty generation.
@@ -45,26 +53,26 @@ class Generations(Generic[T]):
             clock: steady time in nanoseconds.
 
         """
-        self._make = make
         self._half_ns = None if horizon_s is None else int(horizon_s * NS_PER_S / 2)
         self._clock = clock
-        self.clear()
+        self._older, self._current = make(), make()
+        self._started = clock()
 
     def current(self) -> T:
         """Return the generation that takes new values."""
         self._rotate()
         return self._current
 
-    def recent(self) -> tuple[T, ...]:
-        """Return the generations within the horizon, the newest last."""
+    def recent(self) -> tuple[T, T]:
+        """Return both generations, the newer last."""
         self._rotate()
-        return (self._current,) if self._older is None else (self._older, self._current)
+        return self._older, self._current
 
     def clear(self) -> None:
         """Forget everything."""
+        self._older.clear()
+        self._current.clear()
         self._started = self._clock()
-        self._older: T | None = None
-        self._current = self._make()
 
     def _rotate(self) -> None:
         if self._half_ns is None:
@@ -73,8 +81,10 @@ class Generations(Generic[T]):
         age = now - self._started
         if age < self._half_ns:
             return
-        self._older = self._current if age < 2 * self._half_ns else None
-        self._current = self._make()
+        self._older, self._current = self._current, self._older
+        self._current.clear()
+        if age >= 2 * self._half_ns:
+            self._older.clear()
         self._started = now
 
 
@@ -145,7 +155,7 @@ class LatencyWindow:
 
 
 class _Histogram:
-    """An HdrHistogram whose counters can be read at once."""
+    """An HdrHistogram whose counters can be read, and emptied, at once."""
 
     __slots__ = ("_histogram", "counts", "largest_ns", "sum_ns")
 
@@ -153,6 +163,11 @@ class _Histogram:
         self._histogram: Any = HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _DIGITS)
         # The library walks its counters one by one in Python; numpy reads them where they are.
         self.counts: npt.NDArray[np.int64] = np.frombuffer(self._histogram.counts, np.int64)
+        self.sum_ns = 0
+        self.largest_ns = 0
+
+    def clear(self) -> None:
+        self.counts[:] = 0
         self.sum_ns = 0
         self.largest_ns = 0
 
