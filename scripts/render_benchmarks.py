@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Write the figures of benchmarks/results into README.md and docs/benchmarks.md.
+
+    python scripts/render_benchmarks.py [--check]
+
+Figures are never copied by hand. With --check nothing is written; exit code 1 says that a page
+does not have the figures of the result files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from markdown_regions import table, update
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+METHODS = ("minmax", "percentile", "entropy", "mse")
+FORMS = ("tensorrt", "cpu")
+PEER = "onnxruntime quantize_static"
+
+Result = Mapping[str, Any]
+
+
+def load(name: str) -> Result | None:
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def absent(name: str) -> str:
+    return f"Not measured yet: `python benchmarks/{name}.py`."
+
+
+def of(name: str, render: Callable[[Result], str]) -> Callable[[], str]:
+    """Render a result's figures, and what they were measured on."""
+
+    def region() -> str:
+        result = load(name)
+        if result is None:
+            return absent(name)
+        return f"{render(result['figures'])}\n\n{provenance(result)}"
+
+    return region
+
+
+def provenance(result: Result) -> str:
+    machine = result["machine"]
+    instructions = [name.upper() for name in ("avx2", "vnni") if machine.get(name)]
+    versions = ", ".join(
+        f"{name} {result['versions'][name]}"
+        for name in ("python", "numpy", "onnx", "onnxruntime")
+        if name in result["versions"]
+    )
+    hardware = " ".join(
+        [machine["cpu"], *(f"with {'/'.join(instructions)}",) * bool(instructions)]
+    )
+    return (
+        f"`{result['command']}` on {machine['cores']} cores of {hardware}, "
+        f"{machine['memory_gib']:g} GiB; {versions}."
+    )
+
+
+def number(value: float, digits: int = 2) -> str:
+    return f"{value + 0.0:.{digits}f}".replace("-0.00", "0.00")
+
+
+def fidelity(figures: Result) -> str:
+    return "\n\n".join(fidelity_of(model, found) for model, found in figures.items())
+
+
+def fidelity_of(model: str, found: Result) -> str:
+    fp32 = found["fp32"]
+    rows = [accuracy_row("FP32", "", fp32, fp32)]
+    for placement, forms in found["av_compress"].items():
+        for form in FORMS:
+            share = f"{100 * forms['int8_mac_share']:.0f} %"
+            rows += [
+                accuracy_row(f"{form}, {placement}, {method}", share, forms[form][method], fp32)
+                for method in METHODS
+            ]
+    rows += [
+        accuracy_row(f"ONNX Runtime `quantize_static`, {method}", "", values, fp32)
+        for method, values in found[PEER].items()
+    ]
+    headers = ("model", "INT8", "AP50", "loss", "AP", "agreement AP50", "AP", "all images AP50")
+    return f"### {model}\n\n{table((*headers, 'AP'), rows)}"
+
+
+def accuracy_row(label: str, share: str, values: Result, fp32: Result) -> tuple[str, ...]:
+    return (
+        label,
+        share,
+        number(values["ap50"]),
+        number(fp32["ap50"] - values["ap50"]),
+        number(values["ap"]),
+        *(
+            number(values[f"agreement_{metric}{images}"])
+            for images in ("", "_all_images")
+            for metric in ("ap50", "ap")
+        ),
+    )
+
+
+def observers(figures: Result) -> str:
+    rows = [
+        (
+            label,
+            f"{figures[name]['tensors']:.0f}",
+            number(figures[name]["seconds"], 1),
+            number(figures[name]["peak_mib"], 0),
+            number(figures[name]["peak_mib"] - figures[name]["peak_after_imports_mib"], 0),
+        )
+        for name, label in (
+            ("av_compress", "av_compress"),
+            ("onnxruntime_entropy", "ONNX Runtime, Entropy"),
+        )
+    ]
+    ratios = (
+        "ratio",
+        "",
+        *(
+            number(figures[key], 1)
+            for key in ("speed_ratio", "memory_ratio", "memory_ratio_over_imports")
+        ),
+    )
+    headers = ("calibration", "tensors", "seconds", "peak MiB", "of it after imports")
+    size, samples = figures["size"], figures["samples"]
+    return f"{samples} samples of {size}x{size}.\n\n{table(headers, [*rows, ratios])}"
+
+
+def cpu_emitter(figures: Result) -> str:
+    labels = {
+        "fp32": "FP32",
+        "cpu": "`cpu` form",
+        "tensorrt": "`tensorrt` form (not made for this)",
+    }
+    rows = [
+        (label, number(figures["median_ms"][name]), f"{figures['speed_of_fp32'][name]:.2f} x")
+        for name, label in labels.items()
+    ]
+    share = f"{100 * figures['int8_mac_share']:.1f} %"
+    return (
+        f"{figures['size']}x{figures['size']}, {figures['threads']} thread, median of "
+        f"{figures['rounds']} runs in turn; {share} of the arithmetic in INT8.\n\n"
+        + table(("model", "median ms", "speed of FP32"), rows)
+    )
+
+
+def node_overhead(figures: Result) -> str:
+    labels = {
+        "camera_detector": "camera_detector",
+        "plain_node": "plain node",
+        "plain_node_with_profile": "plain node with the shared memory profile",
+    }
+    runs = dict(figures["runs"])
+    if "long_run" in figures:
+        labels["long_run"] = f"camera_detector for {figures['long_run']['minutes']:g} minutes"
+        runs["long_run"] = figures["long_run"]
+    rows = [
+        (
+            label,
+            f"{runs[name]['answered']} of {runs[name]['frames']}",
+            *(number(runs[name][key]) for key in ("median_ms", "p95_ms", "p99_ms", "max_ms")),
+            number(runs[name]["median_ms"] - figures["bare_median_ms"]),
+            f"{runs[name]['rss_first_mb']:.1f} → {runs[name]['rss_last_mb']:.1f}",
+        )
+        for name, label in labels.items()
+        if name in runs
+    ]
+    headers = (
+        "ms",
+        "answered",
+        "median",
+        "p95",
+        "p99",
+        "max",
+        "over the bare model",
+        "memory MiB",
+    )
+    bare = number(figures["bare_median_ms"])
+    return (
+        f"{figures['images']}; the bare preprocess + run + postprocess takes {bare} ms (median)."
+        f"\n\n{table(headers, rows)}"
+    )
+
+
+def summary() -> str:
+    """One line a promise: what was measured, and what has to hold."""
+    rows = []
+    for name, lines in SUMMARY.items():
+        result = load(name)
+        for label, read, goal in lines:
+            measured = "not measured yet" if result is None else read(result["figures"])
+            rows.append((label, measured, goal))
+    return table(("figure", "measured", "must be"), rows)
+
+
+def worst_loss(form: str) -> Callable[[Result], str]:
+    """Read the loss of the model that loses most, with the best of the methods."""
+
+    def read(figures: Result) -> str:
+        loss, name = max((found["least_ap50_loss"][form], name) for name, found in figures.items())
+        return f"{number(loss)} ({name})"
+
+    return read
+
+
+def peer_loss(figures: Result) -> str:
+    """Read the same of the peer."""
+    loss, name = max(
+        (min(found["fp32"]["ap50"] - one["ap50"] for one in found[PEER].values()), name)
+        for name, found in figures.items()
+    )
+    return f"{number(loss)} ({name})"
+
+
+SUMMARY: Mapping[str, tuple[tuple[str, Callable[[Result], str], str], ...]] = {
+    "fidelity": (
+        ("AP50 lost on the worst real detector, `tensorrt` form", worst_loss("tensorrt"), "≤ 1.0"),
+        ("AP50 lost on the worst real detector, `cpu` form", worst_loss("cpu"), "≤ 1.0"),
+        ("AP50 lost by ONNX Runtime's `quantize_static` on its worst", peer_loss, ""),
+    ),
+    "observers": (
+        (
+            "calibration's speed, ONNX Runtime Entropy = 1",
+            lambda figures: f"{figures['speed_ratio']:.1f} x",
+            "≥ 4 x",
+        ),
+        (
+            "calibration's peak memory, ONNX Runtime Entropy = 1",
+            lambda figures: f"1 / {figures['memory_ratio']:.0f}",
+            "≤ 1 / 30",
+        ),
+    ),
+    "cpu_emitter": (
+        (
+            "speed of the `cpu` form, FP32 = 1, one thread",
+            lambda figures: f"{figures['speed_of_fp32']['cpu']:.2f} x",
+            "≥ 1.4 x",
+        ),
+    ),
+    "node_overhead": (
+        (
+            "node's overhead, publish to received detections, median",
+            lambda figures: f"{figures['overhead_median_ms']['camera_detector']:.1f} ms",
+            "≤ 10 ms",
+        ),
+        (
+            "the same against a plain node's",
+            lambda figures: f"{figures['ratio_to_plain_node']:.2f}",
+            "≤ 0.5",
+        ),
+    ),
+}
+
+REGIONS = {
+    "summary": summary,
+    "fidelity": of("fidelity", fidelity),
+    "observers": of("observers", observers),
+    "cpu_emitter": of("cpu_emitter", cpu_emitter),
+    "node_overhead": of("node_overhead", node_overhead),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if outdated")
+    args = parser.parse_args()
+    return update(FILES, "benchmarks", REGIONS, args.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Write the key-by-key reference of docs/ from the published JSON schemas.
+
+    python scripts/render_reference.py [--check]
+
+With --check nothing is written; exit code 1 says that a page is not what the schemas say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from markdown_regions import table, update
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from av_compress.cli import replay
+from av_compress.engines.manifest import (
+    REFUSALS,
+    ArtefactRecord,
+    CalibrationRecord,
+    GateRecord,
+    Manifest,
+)
+from av_compress.validation import load_schema
+
+FILES = tuple(ROOT / "docs" / name for name in ("recipe.md", "bundle.md", "replay.md", "node.md"))
+HEADERS = ("key", "allowed", "default", "what it says")
+
+Schema = Mapping[str, Any]
+Row = tuple[str, str, str, str]
+
+
+def reference(schema: Schema, skip: tuple[str, ...] = ()) -> str:
+    """Tabulate every key of an object, those of objects inside it by their path."""
+    return table(HEADERS, list(rows(schema, "", skip)), left=4)
+
+
+def rows(schema: Schema, prefix: str, skip: tuple[str, ...]) -> Iterator[Row]:
+    required = schema.get("required", ())
+    for name, entry in schema.get("properties", {}).items():
+        key = f"{prefix}{name}"
+        # Empty where only a variant says more; a section without a word is its keys.
+        if not entry or (entry.get("type") == "object" and "description" not in entry):
+            yield from rows(entry, f"{key}.", skip)
+            continue
+        yield row(key, entry, name in required)
+        if key not in skip:
+            yield from rows(entry, f"{key}.", skip)
+
+
+def row(key: str, entry: Schema, required: bool) -> Row:
+    default = "**required**" if required else ""
+    if "default" in entry:
+        default = code(entry["default"])
+    return f"`{key}`", allowed(entry), default, entry.get("description", "")
+
+
+def code(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"`{text}`" if text else '`""`'
+
+
+def allowed(entry: Schema) -> str:
+    if "const" in entry:
+        return code(entry["const"])
+    if "enum" in entry:
+        return ", ".join(code(value) for value in entry["enum"])
+    types = entry.get("type", "")
+    if isinstance(types, list):
+        return " or ".join(
+            allowed({**entry, "type": kind}) for kind in types if kind != "null"
+        ) + (" or null" if "null" in types else "")
+    if types == "array":
+        inner = allowed(entry["items"]) if "items" in entry else "anything"
+        low, high = entry.get("minItems"), entry.get("maxItems")
+        count = f" of {low}" if low is not None and low == high else ""
+        return f"list{count}: {inner}"
+    words = {"string": "text", "object": "section", "boolean": "`true`, `false`"}
+    return f"{words.get(types, types)} {bounds(entry)}".strip()
+
+
+def bounds(entry: Schema) -> str:
+    low, high = entry.get("minimum"), entry.get("maximum")
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return ", ".join(f"{sign} {entry[key]}" for key, sign in signs.items() if key in entry)
+
+
+def variants(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """Yield the kinds of an object whose other keys depend on `type`."""
+    for choice in schema["allOf"]:
+        yield choice["if"]["properties"]["type"]["const"], choice["then"]
+
+
+def without_type(schema: Schema) -> Schema:
+    """Leave out what a variant's heading says."""
+    inner = {name: entry for name, entry in schema["properties"].items() if name != "type"}
+    return {**schema, "properties": inner}
+
+
+def sources() -> str:
+    source = load_schema("source")
+    found = list(rows({**source, "required": source["required"]}, "", ()))
+    for kind, variant in variants(source):
+        found += [
+            (key, values, default, f"{kind} only. {text}")
+            for key, values, default, text in rows(without_type(variant), "", ())
+        ]
+    return table(HEADERS, found, left=4)
+
+
+def heads() -> str:
+    parts = []
+    for kind, variant in variants(load_schema("camera_detection_task")["properties"]["head"]):
+        parts += [f"#### `type: {kind}`", reference(without_type(variant))]
+    return "\n\n".join(parts)
+
+
+def parameters() -> str:
+    return reference(load_schema("camera_detector")["$defs"]["parameters"])
+
+
+def manifest() -> str:
+    """Tabulate the manifest's fields by what its classes say of them."""
+    parts = []
+    for key, kind in RECORDS.items():
+        documented = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+        found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", documented, re.MULTILINE)
+        parts += [
+            f"### {key}",
+            table(("key", "what it says"), [(f"`{name}`", text) for name, text in found], left=2),
+        ]
+    return "\n\n".join(parts)
+
+
+def refusals() -> str:
+    return table(("reason", "what it means"), [(f"`{k}`", v) for k, v in REFUSALS.items()], left=2)
+
+
+def conditions() -> str:
+    """List the gates of `av-compress replay`, as its --help does."""
+    parser = argparse.ArgumentParser()
+    replay.add_arguments(parser)
+    groups = {group.title: group for group in parser._action_groups}
+    found = [
+        (f"`{action.option_strings[0]}`", action.help or "")
+        for action in groups["gates"]._group_actions
+    ]
+    return table(("option", "what must hold"), found, left=2)
+
+
+# Where an object stands in manifest.json -> the class that describes it.
+RECORDS = {
+    "`manifest.json`": Manifest,
+    "`calibration`": CalibrationRecord,
+    "`artefacts.tensorrt`, `artefacts.cpu`": ArtefactRecord,
+    "`gate` of an artefact": GateRecord,
+}
+
+REGIONS = {
+    "recipe": lambda: reference(
+        load_schema("recipe"), ("task", "calibration.source", "gate.source", "precision")
+    ),
+    "sources": sources,
+    "precision": lambda: reference(load_schema("precision")),
+    "task": lambda: reference(load_schema("camera_detection_task"), ("head",)),
+    "heads": heads,
+    "manifest": manifest,
+    "refusals": refusals,
+    "conditions": conditions,
+    "parameters": parameters,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if outdated")
+    args = parser.parse_args()
+    return update(FILES, "reference", REGIONS, args.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
