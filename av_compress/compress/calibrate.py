@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 
@@ -19,17 +22,17 @@ from av_compress.tensors import Array, Tensors
 class Calibrator:
     """Runs a model and observes some of its tensors.
 
-    Only one sample's tensors are alive at any time: each array is dropped as soon as its observer
-    has seen it. Graph inputs are observed where they come in, without a round through the model.
+    Tensors of one sample are alive at a time, in memory that is reused for the next. Graph inputs
+    are observed where they come in, without a round through the model.
     """
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int = 0) -> None:
         """Prepare.
 
         Args:
-            model: FP32 model with static shapes known to shape inference.
+            model: FP32 model with inferred shapes.
             tensors: names of float tensors: graph inputs or outputs of nodes.
-            threads: of ONNX Runtime; 0 takes every core.
+            threads: of ONNX Runtime and of the observers; 0 takes every core.
 
         Raises:
             ModelError: a tensor is not in the model, or the model does not load.
@@ -41,9 +44,10 @@ class Calibrator:
         if unknown:
             raise ModelError(f"the model has no tensor {', '.join(unknown)}")
         self._inputs = tuple(name for name in tensors if name in inputs)
-        self._inner = tuple(name for name in tensors if name not in inputs)
         self._observers = {name: HistogramObserver() for name in tensors}
-        self._session = _session(model, self._inner, threads) if self._inner else None
+        inner = [name for name in tensors if name not in inputs]
+        self._watched = _Watched(model, inner, threads) if inner else None
+        self._threads = threads or len(os.sched_getaffinity(0))
 
     @property
     def observers(self) -> Mapping[str, HistogramObserver]:
@@ -60,48 +64,58 @@ class Calibrator:
             DataError: an input or an activation is not finite; the tensor is named.
 
         """
-        for name in self._inputs:
-            self._take(name, tensors[name])
-        if self._session is None:
-            return
-        values = self._session.run_with_ort_values(
-            self._inner,
-            {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in tensors.items()},
-        )
-        # Reversed, so that popping frees each tensor before the next one is copied out.
-        values.reverse()
-        for name in self._inner:
-            self._take(name, values.pop().numpy())
+        seen = {name: tensors[name] for name in self._inputs}
+        if self._watched is not None:
+            seen |= self._watched.run(tensors)
+        # Histograms are counted in C, outside the interpreter's lock; each observer has one
+        # thread at a time.
+        with ThreadPoolExecutor(self._threads) as pool:
+            for _ in pool.map(self._take, seen.items()):
+                pass
 
     def merge(self, other: Calibrator) -> None:
         """Take in what another run over the same model and tensors has observed."""
         for name, observer in other.observers.items():
             self._observers[name].merge(observer)
 
-    def _take(self, name: str, array: Array) -> None:
+    def _take(self, item: tuple[str, Array]) -> None:
+        name, array = item
         try:
             self._observers[name].observe(array)
         except DataError as error:
             raise DataError(f"tensor '{name}' {error}") from error
 
 
-def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Any:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # Without these, the runtime keeps the largest block that it ever needed for every size.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    try:
-        return ort.InferenceSession(
-            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's errors have no common base class.
-        raise ModelError(f"the model cannot be calibrated: {error}") from error
+class _Watched:
+    """A session that returns inner tensors, in memory of its own that it writes anew every run."""
+
+    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
+        self._session = _session(model, tensors, threads)
+        self._shapes = {node.name: node.shape for node in self._session.get_outputs()}
+        self._buffers = {
+            name: np.empty(shape, np.float32)
+            for name, shape in self._shapes.items()
+            if all(isinstance(extent, int) for extent in shape)
+        }
+
+    def run(self, tensors: Tensors) -> dict[str, Array]:
+        """Return tensor name -> values, valid until the next run."""
+        binding = self._session.io_binding()
+        for name, array in tensors.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in self._shapes:
+            buffer = self._buffers.get(name)
+            if buffer is None:
+                binding.bind_output(name, "cpu")
+            else:
+                address = buffer.ctypes.data
+                binding.bind_output(name, "cpu", 0, np.float32, buffer.shape, address)
+        self._session.run_with_iobinding(binding)
+        values = zip(self._shapes, binding.get_outputs())
+        return {
+            name: self._buffers[name] if name in self._buffers else value.numpy()
+            for name, value in values
+        }
 
 
 class MagnitudeProbe:
@@ -130,3 +144,24 @@ class MagnitudeProbe:
             if array.size:
                 largest = max(float(array.max()), -float(array.min()))
                 self._largest[name] = max(self._largest.get(name, 0.0), largest)
+
+
+def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Any:
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
+    del watched.graph.output[:]
+    watched.graph.output.extend(
+        known.get(name, onnx.ValueInfoProto(name=name)) for name in tensors
+    )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # A pattern would hold memory for everything at once, though outputs have theirs already.
+    options.enable_mem_pattern = False
+    try:
+        return ort.InferenceSession(
+            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's errors have no common base class.
+        raise ModelError(f"the model cannot be calibrated: {error}") from error
