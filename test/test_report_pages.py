@@ -270,6 +270,20 @@ def test_the_tables_of_a_build_hold_its_numbers():
     assert ["recipe", "detector &lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;", SHA] in rows
 
 
+@pytest.mark.parametrize(
+    ("deviation", "words"),
+    [
+        (1.25e-5, "differs from the source by at most 1e−05 of the largest output."),
+        (0.0, "the prepared model computes exactly what the source does."),
+        (None, ""),
+    ],
+)
+def test_a_build_tells_how_far_the_prepared_model_deviates(deviation, words):
+    text = Page(render_build_report(replace(build_report(), deviation=deviation))).visible
+    assert words in text
+    assert ("the prepared model" in text) == (deviation is not None)
+
+
 def test_the_worst_represented_tensor_comes_first():
     rows = Page(render_build_report(build_report())).rows()
     listed = [row[0] for row in rows if len(row) == 6 and row[1] == "−2"]

@@ -19,7 +19,7 @@ from av_compress.report.build_data import (
     TensorRange,
 )
 from av_compress.report.build_tables import METRICS, NAMES, TRUTHS
-from av_compress.report.numbers import fixed, milliseconds, percent, plural, signed, size
+from av_compress.report.numbers import fixed, general, milliseconds, percent, plural, signed, size
 from av_compress.report.page import Fact, Verdict, render
 
 __all__ = [
@@ -67,7 +67,7 @@ def render_build_report(report: BuildReport) -> str:
         ranges=build_tables.range_table(report.ranges) if report.ranges else None,
         ranges_plot=build_plots.ranges(worst) if worst else None,
         passes=build_tables.pass_table(report.passes) if report.passes else None,
-        deviation=None if report.deviation is None else f"{report.deviation:.1g}",
+        deviation=_deviation(report.deviation),
         hashes=build_tables.hash_table(manifest),
         versions=build_tables.version_table(manifest),
         calibration=manifest.calibration,
@@ -76,9 +76,16 @@ def render_build_report(report: BuildReport) -> str:
     )
 
 
+def _deviation(value: float | None) -> str | None:
+    """Return None where it is not known, nothing where there is none."""
+    if not value:
+        return None if value is None else ""
+    return general(value, 1)
+
+
 def _gates(report: BuildReport) -> dict[str, GateRecord]:
-    artefacts = report.manifest.artefacts
-    return {name: artefacts[name].gate for name in sorted(artefacts) if artefacts[name].gate}  # type: ignore[misc]
+    gates = {name: one.gate for name, one in sorted(report.manifest.artefacts.items())}
+    return {name: gate for name, gate in gates.items() if gate is not None}
 
 
 def _verdict(report: BuildReport) -> Verdict:

@@ -165,12 +165,14 @@ def _paint_classes(axes: Axes, report: BuildReport, truth: str) -> None:
         values = [changes[emitter].get(name, 0.0) for name in names]
         axes.barh(rows, values, 0.85 * height, color=_COLORS[emitter])
     axes.axvline(0.0, color=INK, linewidth=0.8)
+    # Few classes keep slim bars.
+    axes.set_ylim(len(names) - max(len(names), _CLASSES // 2) - 0.5, len(names) - 0.5)
     labels = [f"{_short(name, 24)} ({reference.per_class[name].truths})" for name in names]
     axes.set_yticks(range(len(names)), labels, fontsize=7.5)
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("change of AP50, points")
-    axes.set_title("Classes with most objects (how many)")
+    axes.set_title("Largest classes (objects)")
     only_vertical_grid(axes)
 
 

@@ -32,9 +32,9 @@ def signed(value: float | None, digits: int = 2) -> str:
     return f"+{text}" if value > 0 else f"−{text.removeprefix('-')}"
 
 
-def general(value: float) -> str:
-    """Format to four significant digits, whatever the magnitude: `−5.803`, `1.2e−05`."""
-    return f"{value:.4g}".replace("-", "−")
+def general(value: float, digits: int = 4) -> str:
+    """Format to significant digits, whatever the magnitude: `−5.803`, `1.2e−05`."""
+    return f"{value:.{digits}g}".replace("-", "−")
 
 
 def points(share: float | None) -> str:

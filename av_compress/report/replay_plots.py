@@ -86,7 +86,7 @@ def agreement_series(result: ReplayResult) -> Picture:
     matched, missed, extra = (
         _grouped(_counts(frames, field), group, np.sum) for field in ("pairs", "missed", "extra")
     )
-    width = 0.86 * float(np.diff(at).min() if len(at) > 1 else 1.0)
+    width = (0.86 if group == 1 else 1.0) * float(np.diff(at).min() if len(at) > 1 else 1.0)
 
     def paint(axes: Axes) -> None:
         axes.bar(at, matched, width, color=REFERENCE, label="matched")
