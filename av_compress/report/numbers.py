@@ -11,13 +11,9 @@ NONE = "–"
 _KIB = 1024
 
 
-def _absent(value: float | None) -> bool:
-    return value is None or not math.isfinite(value)
-
-
 def fixed(value: float | None, digits: int = 2) -> str:
     """Format with a fixed number of decimals: `46.40`."""
-    if value is None or _absent(value):
+    if value is None or not math.isfinite(value):
         return NONE
     text = f"{value:.{digits}f}"
     # A rounded-off negative number is no negative zero.
@@ -39,17 +35,18 @@ def general(value: float, digits: int = 4) -> str:
 
 def points(share: float | None) -> str:
     """Format an average precision in 0..1 as points: `46.40`."""
-    return NONE if share is None or _absent(share) else fixed(100.0 * share)
+    return fixed(None if share is None else 100.0 * share)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Format a share in 0..1: `97.1 %`."""
-    return NONE if share is None or _absent(share) else f"{fixed(100.0 * share, digits)} %"
+    text = fixed(None if share is None else 100.0 * share, digits)
+    return text if text == NONE else f"{text} %"
 
 
 def milliseconds(value: float | None) -> str:
     """Format a duration in milliseconds to three significant digits: `5.13`, `34.2`, `120`."""
-    if value is None or _absent(value):
+    if value is None or not math.isfinite(value):
         return NONE
     digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return fixed(value, digits)

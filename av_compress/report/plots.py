@@ -21,13 +21,9 @@ CANDIDATE = "#0b5cad"
 REFERENCE = "#8a94a0"
 BAD = "#c4311d"
 WARN = "#e69a1a"
-GOOD = "#2a7a4b"
 INK = "#1d232a"
 MUTED = "#5b6570"
 GRID = "#e3e7eb"
-
-# One after the other for things without an order of good and bad.
-SERIES = (CANDIDATE, WARN, "#3a9a8c", "#7a4fa3", "#b8577f", "#6b7f2a", "#4aa3d8", REFERENCE)
 
 # A page's text column in inches of 96 pixels, and what makes 8.5 points 11 pixels there.
 WIDTH = 10.0
