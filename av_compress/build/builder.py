@@ -21,14 +21,12 @@ from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.story import build_report
 from av_compress.compress.precision import (
-    NodePrecision,
-    Precision,
     PrecisionPlan,
     PrecisionRules,
     make_plan,
 )
 from av_compress.compress.prepare import PreparedModel, prepare_model
-from av_compress.compress.quantize import quantize, tensors_to_observe
+from av_compress.compress.quantize import narrow_plan, quantize, tensors_to_observe
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
 from av_compress.engines.manifest import ArtefactRecord, Manifest, ModelRecord, NodeRecord
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
@@ -148,13 +146,6 @@ def _tensors(model: onnx.ModelProto, plan: PrecisionPlan, emitters: tuple[str, .
     return sorted(wanted)
 
 
-def precision_in(emitter: str, node: NodePrecision) -> Precision:
-    """Return what a node computes in: the cpu form has FP32 where the other may have FP16."""
-    if emitter == "cpu" and node.precision is Precision.FP16:
-        return Precision.FP32
-    return node.precision
-
-
 def _pipeline(task: Task[Any, Any], model: onnx.ModelProto, exact: bool) -> Pipeline:
     options = OrtOptions(exact_quantization=exact)
     return Pipeline(task.for_measuring(), OnnxRuntimeEngine(model.SerializeToString(), options))
@@ -170,13 +161,15 @@ def _candidate(
 ) -> Candidate:
     emitted = quantize(model, plan, calibration.ranges, calibration.magnitudes, emitter)
     data = emitted.SerializeToString(deterministic=True)
+    # A form may have to leave in float what the other computes in INT8.
+    plan = narrow_plan(model, plan, emitter)
     record = ArtefactRecord(
         path=f"{emitter}/model.onnx",
         sha256=sha256_bytes(data),
         bytes=len(data),
         int8_mac_share=round(plan.int8_mac_share(), 6),
         nodes=tuple(
-            NodeRecord(node.node, node.op_type, precision_in(emitter, node).value, node.reason)
+            NodeRecord(node.node, node.op_type, node.precision.value, node.reason)
             for node in plan.nodes
         ),
         gate=None,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from av_compress.compress.graph import WEIGHTED, GraphIndex, text_attribute
+from av_compress.compress.graph import WEIGHTED, GraphIndex, is_depthwise, text_attribute
 from av_compress.compress.insertion import (
     Inserter,
     Quantiser,
@@ -30,7 +30,7 @@ from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 63
 
-# Operators with weights that have integer kernels; a plan may hold others.
+# Operators with weights that have integer kernels.
 _WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 # Operators without weights that ONNX Runtime runs in integers between pairs of any scales.
 _INTEGER_OPERATORS = frozenset({"Add", "Mul", "Sigmoid", "LeakyRelu", "Concat", "AveragePool"})
@@ -39,6 +39,12 @@ _COMMUTING = frozenset(
     {
         *("MaxPool", "Resize", "Split", "Slice"),
         *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"),
+    }
+)
+_ACTIVATIONS = frozenset(
+    {
+        *("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Mul"),
+        *("HardSigmoid", "HardSwish", "Tanh", "Softplus", "Mish", "Gelu"),
     }
 )
 # Operators that disappear into the convolution before them once its output is unsigned.
@@ -62,10 +68,22 @@ class _Region:
     scaled_as: Mapping[str, str]
 
 
+def narrow(model: onnx.ModelProto, plan: PrecisionPlan) -> PrecisionPlan:
+    """Take out of a plan what has no place in this form; see `quantize.narrow_plan`."""
+    index = GraphIndex(model)
+    quantised = plan.quantised()
+    reasons: dict[str, str] = {}
+    for node in index.graph.node:
+        if node.op_type not in _WEIGHTED:
+            reasons[node.name] = "has no integer kernel on the CPU"
+        elif _feeds_spared_depthwise(index, node.output[0], quantised):
+            reasons[node.name] = "an integer kernel's one scale collapses the depthwise one behind"
+    return plan.in_fp32(reasons)
+
+
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
     """Return the activations whose ranges give scales, in alphabetical order."""
-    index = GraphIndex(model)
-    region = _region(index, _quantised(index, plan))
+    region = _region(GraphIndex(model), plan.quantised())
     return tuple(sorted(set(region.scaled_as.values())))
 
 
@@ -77,7 +95,7 @@ def emit(
 ) -> onnx.ModelProto:
     """Write the form; see `quantize.quantize`. Everything that is not integer stays FP32."""
     index = GraphIndex(model)
-    quantised = _quantised(index, plan)
+    quantised = plan.quantised()
     region = _region(index, quantised)
     inserter = Inserter(model)
     how = {name: affine_activation(*ranges[source]) for name, source in region.scaled_as.items()}
@@ -89,15 +107,6 @@ def emit(
         if node.name in quantised:
             _quantise_weight(index, inserter, node, how[node.input[0]])
     return inserter.write()
-
-
-def _quantised(index: GraphIndex, plan: PrecisionPlan) -> frozenset[str]:
-    planned = plan.quantised()
-    return frozenset(
-        node.name
-        for node in index.graph.node
-        if node.name in planned and node.op_type in _WEIGHTED
-    )
 
 
 def _region(index: GraphIndex, quantised: frozenset[str]) -> _Region:
@@ -116,6 +125,24 @@ def _region(index: GraphIndex, quantised: frozenset[str]) -> _Region:
                 made.add(name)
                 scaled_as[name] = scaled_as[node.input[0]] if commutes else name
     return _Region(frozenset(nodes), frozenset(made), scaled_as)
+
+
+def _feeds_spared_depthwise(index: GraphIndex, name: str, quantised: frozenset[str]) -> bool:
+    """Tell whether a tensor, through activations at most, reaches a depthwise float convolution.
+
+    Integer kernels write integers. In front of a depthwise convolution, one scale for all channels
+    does the harm for which that convolution was spared.
+    """
+    for consumer in index.consumers.get(name, ()):
+        weight = index.weight(consumer)
+        if weight is not None:
+            if consumer.name not in quantised and is_depthwise(consumer, weight):
+                return True
+        elif consumer.op_type in _ACTIVATIONS and _feeds_spared_depthwise(
+            index, consumer.output[0], quantised
+        ):
+            return True
+    return False
 
 
 def _runs_in_integers(index: GraphIndex, node: onnx.NodeProto, made: set[str]) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,8 @@ from av_compress.errors import ModelError
 OPSET = 19
 # The oldest IR whose graphs may keep constants out of the inputs, and that opset 19 came with.
 IR_VERSION = 9
+
+_QUANTISED = re.compile("Quantize|^QLinear|^QGemm$|^QAttention$|^(Conv|MatMul)Integer")
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,7 @@ class Check:
         except onnx.checker.ValidationError as error:
             text = " ".join(str(error).split())
             raise ModelError(f"the model is not valid ONNX: {text[:300]}") from error
-        quantised = sorted(
-            {node.op_type for node in model.graph.node if "Quantize" in node.op_type}
-            | {node.op_type for node in model.graph.node if node.op_type.startswith("QLinear")}
-        )
-        if quantised:
-            raise ModelError(
-                f"the model is quantised already ({', '.join(quantised)}); start from the FP32 "
-                "model it was made from"
-            )
+        refuse_quantised(model)
         broken = [t.name for t in model.graph.initializer if not _is_finite(t)]
         if broken:
             raise ModelError(f"the model holds NaN or infinity in {', '.join(broken[:3])}")
@@ -207,6 +202,21 @@ class InferShapes:
         except shape_inference.InferenceError as error:
             raise ModelError(f"the model's shapes contradict each other: {error}") from error
         return inferred, ""
+
+
+def refuse_quantised(model: onnx.ModelProto) -> None:
+    """Check that a model is none that a quantiser has written.
+
+    Raises:
+        ModelError: it holds quantised operators.
+
+    """
+    found = sorted({n.op_type for n in model.graph.node if _QUANTISED.search(n.op_type)})
+    if found:
+        raise ModelError(
+            f"the model is quantised already ({', '.join(found)}); start from the FP32 model it "
+            "was made from"
+        )
 
 
 def opset_of(model: onnx.ModelProto) -> int:

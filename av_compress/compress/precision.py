@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
@@ -92,6 +92,17 @@ class PrecisionPlan:
     def quantised(self) -> frozenset[str]:
         """Return the names of the nodes in INT8."""
         return frozenset(n.node for n in self.nodes if n.precision is Precision.INT8)
+
+    def in_fp32(self, reasons: Mapping[str, str]) -> PrecisionPlan:
+        """Return this plan without FP16, and with nodes (name -> reason) taken out of INT8."""
+        nodes = []
+        for node in self.nodes:
+            stays = node.precision is Precision.INT8 and node.node not in reasons
+            precision = Precision.INT8 if stays else Precision.FP32
+            taken = node.precision is Precision.INT8 and not stays
+            reason = reasons[node.node] if taken else node.reason
+            nodes.append(replace(node, precision=precision, reason=reason))
+        return PrecisionPlan(Precision.FP32, tuple(nodes))
 
     def int8_mac_share(self) -> float:
         """Return the share of multiply-accumulates in INT8, 0..1."""

@@ -5,25 +5,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import onnx
 
 from av_compress.compress import emit_cpu, emit_tensorrt
 from av_compress.compress.insertion import Ranges
+from av_compress.compress.passes import refuse_quantised
 from av_compress.compress.precision import PrecisionPlan
 from av_compress.errors import ConfigError, ModelError
 
-Emit = Callable[[onnx.ModelProto, PrecisionPlan, Ranges, Mapping[str, float]], onnx.ModelProto]
 
-EMITTERS: Mapping[str, Emit] = {"tensorrt": emit_tensorrt.emit, "cpu": emit_cpu.emit}
+@dataclass(frozen=True)
+class Emitter:
+    """The parts of an emitter; see the functions of these names below."""
+
+    narrow: Callable[[onnx.ModelProto, PrecisionPlan], PrecisionPlan]
+    tensors_to_observe: Callable[[onnx.ModelProto, PrecisionPlan], tuple[str, ...]]
+    emit: Callable[[onnx.ModelProto, PrecisionPlan, Ranges, Mapping[str, float]], onnx.ModelProto]
+
+
+EMITTERS: Mapping[str, Emitter] = {
+    "tensorrt": Emitter(
+        emit_tensorrt.narrow, emit_tensorrt.tensors_to_observe, emit_tensorrt.emit
+    ),
+    "cpu": Emitter(emit_cpu.narrow, emit_cpu.tensors_to_observe, emit_cpu.emit),
+}
+
+
+def narrow_plan(model: onnx.ModelProto, plan: PrecisionPlan, emitter: str) -> PrecisionPlan:
+    """Return what an emitter makes of a plan: nodes that it leaves in float, with its reasons.
+
+    Raises:
+        ConfigError: unknown emitter.
+
+    """
+    return _emitter(emitter).narrow(model, plan)
 
 
 def tensors_to_observe(
     model: onnx.ModelProto, plan: PrecisionPlan, emitter: str
 ) -> tuple[str, ...]:
-    """Return the activations whose ranges an emitter needs, in graph order."""
-    find = {"tensorrt": emit_tensorrt.tensors_to_observe, "cpu": emit_cpu.tensors_to_observe}
-    return find[emitter](model, plan)
+    """Return the activations whose ranges an emitter needs.
+
+    Raises:
+        ConfigError: unknown emitter.
+
+    """
+    return _emitter(emitter).tensors_to_observe(model, narrow_plan(model, plan, emitter))
 
 
 def quantize(
@@ -48,14 +77,20 @@ def quantize(
         ModelError: a range is missing, or what was written is not valid ONNX.
 
     """
-    if emitter not in EMITTERS:
-        raise ConfigError(f"emitter {emitter!r} is not allowed; allowed: {', '.join(EMITTERS)}")
+    refuse_quantised(model)
     missing = [t for t in tensors_to_observe(model, plan, emitter) if t not in ranges]
     if missing:
         raise ModelError(f"no range was observed for tensor {', '.join(missing)}")
-    emitted = EMITTERS[emitter](model, plan, ranges, magnitudes)
+    narrowed = narrow_plan(model, plan, emitter)
+    emitted = _emitter(emitter).emit(model, narrowed, ranges, magnitudes)
     try:
         onnx.checker.check_model(emitted, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the {emitter} form is not valid ONNX: {error}") from error
     return emitted
+
+
+def _emitter(name: str) -> Emitter:
+    if name not in EMITTERS:
+        raise ConfigError(f"emitter {name!r} is not allowed; allowed: {', '.join(EMITTERS)}")
+    return EMITTERS[name]
