@@ -32,7 +32,12 @@ from av_compress.compress.calibrate import Calibrator, MagnitudeProbe
 from av_compress.compress.insertion import Ranges
 from av_compress.compress.precision import PrecisionRules, make_plan
 from av_compress.compress.prepare import prepare_model
-from av_compress.compress.quantize import EMITTERS, quantize, tensors_to_observe
+from av_compress.compress.quantize import (
+    EMITTERS,
+    narrow_plan,
+    quantize,
+    tensors_to_observe,
+)
 from av_compress.compress.thresholds import ThresholdMethod, find_range
 from av_compress.data.coco import CocoSource
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
@@ -144,7 +149,11 @@ def ours(detector: Detector, judge: Judge) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for placement, rules in PLACEMENTS.items():
         plan = make_plan(detector.model, rules)
-        found[placement] = {"int8_mac_share": round(plan.int8_mac_share(), 4)}
+        shares = {
+            form: round(narrow_plan(detector.model, plan, form).int8_mac_share(), 4)
+            for form in EMITTERS
+        }
+        found[placement] = {"int8_mac_share": shares}
         for form in EMITTERS:
             found[placement][form] = {}
             for method in ThresholdMethod:
@@ -219,7 +228,7 @@ def show(name: str, found: Mapping[str, Any]) -> None:
     for placement, forms in found["av_compress"].items():
         for form in EMITTERS:
             for method, figures in forms[form].items():
-                share = forms["int8_mac_share"]
+                share = forms["int8_mac_share"][form]
                 rows[f"{placement} ({share:.0%} INT8), {form}, {method}"] = figures
     for method, figures in found["onnxruntime quantize_static"].items():
         rows[f"ONNX Runtime, {method}"] = figures

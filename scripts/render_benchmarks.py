@@ -80,7 +80,7 @@ def fidelity_of(model: str, found: Result) -> str:
     rows = [accuracy_row("FP32", "", fp32, fp32)]
     for placement, forms in found["av_compress"].items():
         for form in FORMS:
-            share = f"{100 * forms['int8_mac_share']:.0f} %"
+            share = f"{100 * forms['int8_mac_share'][form]:.0f} %"
             rows += [
                 accuracy_row(f"{form}, {placement}, {method}", share, forms[form][method], fp32)
                 for method in METHODS
