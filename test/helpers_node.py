@@ -86,6 +86,12 @@ class Probe:
             assert time.monotonic() < end, f"no {what} after {timeout_s} s"
             self._executor.spin_once(timeout_sec=0.05)
 
+    def spin_until(self, condition: Callable[[], Any], timeout_s: float) -> None:
+        """Spin until `condition` holds, or for `timeout_s`."""
+        end = time.monotonic() + timeout_s
+        while not condition() and time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.05)
+
     def spin_for(self, seconds: float) -> None:
         """Spin for a while, where the point is that nothing comes."""
         end = time.monotonic() + seconds

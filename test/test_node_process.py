@@ -77,8 +77,13 @@ def serve(probe: Probe, frames: int) -> None:
     message = Image(height=720, width=1280, step=3840, encoding="bgr8")
     message.data = array.array("B", bytes(720 * 3840))
     for count in range(1, frames + 1):
-        publisher.publish(message)
-        probe.until(lambda: len(received) >= count, "detections")  # noqa: B023
+        # Best effort: a message may be lost, and is then sent again.
+        for _ in range(10):
+            publisher.publish(message)
+            probe.spin_until(lambda: len(received) >= count, timeout_s=3.0)  # noqa: B023
+            if len(received) >= count:
+                break
+        assert len(received) >= count, "no detections"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

@@ -21,6 +21,7 @@ from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.story import build_report
 from av_compress.compress.precision import (
+    Precision,
     PrecisionPlan,
     PrecisionRules,
     make_plan,
@@ -29,7 +30,7 @@ from av_compress.compress.prepare import PreparedModel, prepare_model
 from av_compress.compress.quantize import narrow_plan, quantize, tensors_to_observe
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
 from av_compress.engines.manifest import ArtefactRecord, Manifest, ModelRecord, NodeRecord
-from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
+from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions, quantises_half_exactly
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import GateError
 from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, write_text
@@ -177,7 +178,12 @@ def _candidate(
     if judge is None:
         return Candidate(emitter, data, record, None)
     # The tensorrt form is judged as TensorRT would compute it, the cpu form as it is served.
-    with closing(_pipeline(task, emitted, exact=emitter == "tensorrt")) as pipeline:
+    judged = emitted
+    if emitter == "tensorrt" and not quantises_half_exactly():
+        # Where FP16 would be simulated wrongly, the INT8 part is judged with FP32 around it.
+        in_fp32 = replace(plan, base=Precision.FP32)
+        judged = quantize(model, in_fp32, calibration.ranges, calibration.magnitudes, emitter)
+    with closing(_pipeline(task, judged, exact=emitter == "tensorrt")) as pipeline:
         observed = judge.observe(pipeline, f"gate: {emitter}")
     return Candidate(emitter, data, replace(record, gate=judge.gate(observed)), observed)
 
