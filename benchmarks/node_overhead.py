@@ -30,13 +30,13 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from common import save_results
-from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from av_compress.engines.bundle import load_bundle
+from av_compress.nodes.lifecycle import LifecycleClient
 from av_compress.tasks.base import ImageFrame
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,13 +125,9 @@ class Driver:
 
     def bring_up(self) -> None:
         if self.server == "camera_detector":
-            client = self.node.create_client(ChangeState, f"/{self.server}/change_state")
-            if not client.wait_for_service(60.0):
-                raise SystemExit(f"{self.server} did not come up")
+            client = LifecycleClient(self.node, self.server, lambda: time.sleep(0.02))
             for transition in ("configure", "activate"):
-                request = ChangeState.Request()
-                request.transition.label = transition
-                if not client.call(request).success:
+                if not client.change(transition):
                     raise SystemExit(f"{self.server} refused to {transition}")
         end = time.monotonic() + 60
         while self.publisher.get_subscription_count() == 0:

@@ -14,9 +14,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 ROOT = Path(__file__).parent.parent
 
 # Before rclpy is imported anywhere: discovery stays on this machine, and processes that run tests
-# at the same time do not hear each other. 0 to 101 are safe on every system.
+# at the same time do not hear each other. Set whatever was set before: the workers of one run
+# inherit their controller's environment. 0 to 101 are safe on every system.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds_shm_profile.xml")
 

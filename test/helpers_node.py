@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +101,21 @@ class Probe:
 
     def change_state(self, node_name: str, transition: str) -> bool:
         """Ask a node for a transition; tell whether it succeeded."""
-        from lifecycle_msgs.srv import ChangeState
-
-        request = ChangeState.Request()
-        request.transition.label = transition
-        return bool(self.call(ChangeState, f"/{node_name}/change_state", request).success)
+        return self._lifecycle(node_name, lambda client: client.change(transition))
 
     def state(self, node_name: str) -> str:
         """Return the label of a node's lifecycle state."""
-        from lifecycle_msgs.srv import GetState
+        return self._lifecycle(node_name, lambda client: client.state())
 
-        response = self.call(GetState, f"/{node_name}/get_state", GetState.Request())
-        return str(response.current_state.label)
+    def _lifecycle(self, node_name: str, ask: Callable[[Any], Any]) -> Any:
+        from av_compress.nodes.lifecycle import LifecycleClient
+
+        spin_once = partial(self._executor.spin_once, timeout_sec=0.05)
+        client = LifecycleClient(self.node, node_name, spin_once)
+        try:
+            return ask(client)
+        finally:
+            client.close()
 
     def call(self, kind: Any, service: str, request: Any) -> Any:
         """Call a service."""

@@ -155,21 +155,32 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(spawn, argument, words):
     assert "Traceback" not in log
 
 
-def after(preparation: str, bundle: Path) -> subprocess.Popen:
+@pytest.fixture
+def after():
     """Start the node's process after some lines of Python."""
-    code = (
-        f"import sys\n{preparation}\n"
-        "from av_compress.nodes.camera_detector import main\n"
-        "sys.exit(main())"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "--ros-args", "-p", f"bundle_path:={bundle}"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    processes: list[subprocess.Popen] = []
+
+    def after(preparation: str, bundle: Path) -> subprocess.Popen:
+        code = (
+            f"import sys\n{preparation}\n"
+            "from av_compress.nodes.camera_detector import main\n"
+            "sys.exit(main())"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "--ros-args", "-p", f"bundle_path:={bundle}"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield after
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
-def test_a_missing_ros_is_one_line(tmp_path):
+def test_a_missing_ros_is_one_line(after, tmp_path):
     process = after("sys.modules['rclpy'] = None", write_bundle(tmp_path / "bundle"))
     _, log = process.communicate(timeout=helpers_node.WAIT_S)
     assert process.returncode == 1
@@ -178,7 +189,7 @@ def test_a_missing_ros_is_one_line(tmp_path):
     assert "Traceback" not in log
 
 
-def test_a_missing_message_package_is_named_on_configure(tmp_path, probe):
+def test_a_missing_message_package_is_named_on_configure(after, tmp_path, probe):
     bundle = write_bundle(tmp_path / "bundle")
     process = after("sys.modules['vision_msgs'] = None", bundle)
     assert not probe.change_state(NAME, "configure")
@@ -203,7 +214,7 @@ Pipeline.process = hang_after_warm_up
 """
 
 
-def test_a_model_at_work_does_not_hold_up_the_end(tmp_path, probe):
+def test_a_model_at_work_does_not_hold_up_the_end(after, tmp_path, probe):
     mark = tmp_path / "at_work"
     process = after(HANG.format(mark=str(mark)), write_bundle(tmp_path / "bundle"))
     assert probe.change_state(NAME, "configure")

@@ -23,9 +23,9 @@ from av_compress.data.images import stamp_of
 from av_compress.errors import AvCompressError, EngineError
 from av_compress.fileio import canonical_json, write_text
 from av_compress.nodes.images import image_message
+from av_compress.nodes.lifecycle import PATIENCE_S, LifecycleClient
 from av_compress.nodes.ros import message_class, require_rclpy
 
-PATIENCE_S = 60.0
 # How long after the last image its detections may take to arrive.
 SETTLE_S = 2.0
 
@@ -75,17 +75,12 @@ class DrivePlayer:
             EngineError: it does not answer, or refuses; its own log says why.
 
         """
-        from lifecycle_msgs.srv import ChangeState
-
-        client = self._node.create_client(ChangeState, f"/{self._target}/change_state")
-        self._wait(client.service_is_ready, "the node's lifecycle service")
-        for label in ("configure", "activate"):
-            request = ChangeState.Request()
-            request.transition.label = label
-            future = client.call_async(request)
-            self._wait(future.done, f"the node to {label}")
-            if not future.result().success:
-                raise EngineError(f"the node could not {label}; its log says why")
+        client = LifecycleClient(
+            self._node, self._target, lambda: self._executor.spin_once(timeout_sec=0.1)
+        )
+        for transition in ("configure", "activate"):
+            if not client.change(transition):
+                raise EngineError(f"the node could not {transition}; its log says why")
         self._wait(lambda: self._images.get_subscription_count() > 0, "the node to subscribe")
 
     def play(self, source: BagImages) -> list[int]:

@@ -23,6 +23,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_BLOCK = 32 << 20
 _KEPT_FREE = 128 << 20
 
+# Nothing ends the middleware's wait early.
+SIGNAL_POLL_S = 0.1
+
 
 def run_node(role: Role, argv: Sequence[str] | None = None) -> int:
     """Run a serving node until SIGINT or SIGTERM.
@@ -47,30 +50,58 @@ def run_node(role: Role, argv: Sequence[str] | None = None) -> int:
 def _spin(role: Role, argv: Sequence[str] | None) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
 
     from av_compress.nodes.runtime import ServingNode
 
+    # rclpy's own handlers may lose a signal: its wait can be woken before its context is shut
+    # down, and a KeyboardInterrupt can end in code that swallows it.
+    signals = _Signals()
+    rclpy.init(
+        args=None if argv is None else list(argv), signal_handler_options=SignalHandlerOptions.NO
+    )
     try:
-        rclpy.init(args=None if argv is None else list(argv))
         node = ServingNode(role)
         try:
             executor = SingleThreadedExecutor()
             executor.add_node(node)
-            executor.spin()
+            while executor.context.ok() and not signals.came():
+                executor.spin_once(timeout_sec=SIGNAL_POLL_S)
         finally:
             _end(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         return 0
     finally:
         rclpy.try_shutdown()
     return 0
 
 
+class _Signals:
+    """Tells whether SIGINT or SIGTERM has come.
+
+    Nothing is raised: a launch and a terminal both send SIGINT, and the second must not break into
+    the tidying up. C code writes the number to a pipe within the signal, whichever thread it
+    reaches; a Python handler would run only once the main thread happens to look for it.
+    """
+
+    def __init__(self) -> None:
+        self._read, write = os.pipe()
+        for end in (self._read, write):
+            os.set_blocking(end, False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def came(self) -> bool:
+        try:
+            return bool(os.read(self._read, 1))
+        except BlockingIOError:
+            return False
+
+
 def _end(node: Any) -> None:
-    # A launch and a terminal both send SIGINT: the second must not break into the tidying up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        node.release()
+        node.end()
     except AvCompressError as error:
         node.get_logger().warning(f"left without waiting: {error}")
     node.destroy_node()

@@ -75,6 +75,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         self._configured = ExitStack()
         self._activated = ExitStack()
         self._serving: _Serving | None = None
+        self._ending = False
         declare_parameters(self, role.name)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -105,6 +106,11 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
 
         """
         return self._require_serving().monitor
+
+    def end(self) -> None:
+        """Free everything because the process is to end; see `release`."""
+        self._ending = True
+        self.release()
 
     def release(self) -> None:
         """Free everything that configure and activate made.
@@ -235,7 +241,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
 
     def _patience_s(self) -> float:
         """Return how long to wait for a model in work: not long when the process is to end."""
-        return 5.0 if self.context.ok() else 0.4
+        return 0.4 if self._ending else 5.0
 
     def _insist(self, done: bool) -> None:
         if not done:
