@@ -24,8 +24,13 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-benchmarks: $(STAMP)
-	$(BIN)/python -m benchmarks
+# The models and data of some are not part of the project: see docs/benchmarks.md.
+benchmarks: demo
+	$(BIN)/python benchmarks/observers.py
+	$(BIN)/python benchmarks/cpu_emitter.py
+	$(BIN)/python benchmarks/node_overhead.py --bundle out/demo/bundle --minutes 10
+	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python scripts/render_benchmarks.py
 
 setup: $(STAMP)
 

@@ -3,126 +3,44 @@
 """camera_detector on the real middleware: what it publishes, and what it does with bad input."""
 
 import array
-import gc
 import threading
-import weakref
-from pathlib import Path
 
 import cv2
 import helpers_node
 import numpy as np
 import pytest
-from helpers_node import Probe, Spinning
-from test_bundle import edit, write_bundle
+from helpers_camera_node import (
+    BEST_EFFORT,
+    COMPRESSED,
+    DETECTIONS,
+    IMAGE,
+    NAME,
+    activate,  # noqa: F401
+    bundle,  # noqa: F401
+    expect_detections,
+    jpeg_image,
+    probe,  # noqa: F401
+    raw_image,
+    ros,  # noqa: F401
+    start,  # noqa: F401
+)
 
 helpers_node.require_ros("vision_msgs.msg")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.parameter import Parameter
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float64
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from av_compress.engines.pipeline import Pipeline
-from av_compress.errors import EngineError
 from av_compress.nodes.camera_detector import CameraDetectorRole
-from av_compress.nodes.runtime import ServingNode
 
-NAME = "camera_detector"
-IMAGE = f"/{NAME}/input/image"
-COMPRESSED = f"{IMAGE}/compressed"
-DETECTIONS = f"/{NAME}/output/detections"
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-BEST_EFFORT = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ros():
-    with helpers_node.ros_context():
-        yield
-
-
-@pytest.fixture
-def probe():
-    probe = Probe()
-    yield probe
-    probe.stop()
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    return write_bundle(tmp_path / "bundle")
-
-
-@pytest.fixture
-def start(bundle: Path):
-    """Start nodes in state unconfigured."""
-    running: list[Spinning] = []
-
-    def start(**parameters) -> ServingNode:
-        values = {"bundle_path": str(bundle), "onnxruntime.intra_op_threads": 1, **parameters}
-        node = ServingNode(
-            CameraDetectorRole(),
-            parameter_overrides=[Parameter(key, value=value) for key, value in values.items()],
-        )
-        running.append(Spinning(node))
-        return node
-
-    yield start
-    for spinning in running:
-        spinning.node.release()
-        spinning.stop()
-
-
-@pytest.fixture
-def activate(start, probe: Probe):
-    """Start a node and bring it to active."""
-
-    def activate(**parameters) -> ServingNode:
-        node = start(**parameters)
-        assert probe.change_state(NAME, "configure")
-        assert probe.change_state(NAME, "activate")
-        return node
-
-    return activate
-
-
-def raw_image(second: int = 7, **fields) -> Image:
-    message = Image(
-        height=16,
-        width=16,
-        encoding="bgr8",
-        step=48,
-        data=array.array("B", bytes(16 * 48)),
-    )
-    message.header.stamp.sec = second
-    message.header.stamp.nanosec = 8
-    message.header.frame_id = "front"
-    for key, value in fields.items():
-        setattr(message, key, value)
-    return message
-
-
-def jpeg_image(second: int = 7) -> CompressedImage:
-    _, data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))
-    message = CompressedImage(format="jpeg", data=array.array("B", data.tobytes()))
-    message.header.stamp.sec = second
-    message.header.frame_id = "front"
-    return message
 
 
 def diagnostics_of(status: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in status.values}
-
-
-def expect_detections(probe: Probe, publisher, message, received: list) -> Detection2DArray:
-    """Publish `message` and return what comes of it."""
-    before = len(received)
-    publisher.publish(message)
-    probe.until(lambda: len(received) > before, "detections")
-    return received[-1]
 
 
 @pytest.mark.parametrize("qos", [1, BEST_EFFORT], ids=["reliable", "best_effort"])
@@ -346,140 +264,3 @@ def test_a_slow_model_serves_the_newest_image(activate, probe, monkeypatch):
     probe.until(lambda: len(received) == 2, "detections")
     assert [answer.header.stamp.sec for answer in received] == [0, 5]
     assert node.monitor().totals().dropped == 4
-
-
-def test_quality_of_service_can_be_overridden(start, probe):
-    key = f"qos_overrides.{IMAGE}.subscription.reliability"
-    start(**{key: "reliable"})
-    assert probe.change_state(NAME, "configure")
-    assert probe.change_state(NAME, "activate")
-    (info,) = probe.node.get_subscriptions_info_by_topic(IMAGE)
-    assert info.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
-    (info,) = probe.node.get_subscriptions_info_by_topic(COMPRESSED)
-    assert info.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
-
-
-def test_an_inactive_node_subscribes_to_nothing(activate, probe):
-    activate()
-    assert probe.node.count_subscribers(IMAGE) == 1
-    assert probe.change_state(NAME, "deactivate")
-    probe.until(lambda: probe.node.count_subscribers(IMAGE) == 0, "end of the subscription")
-    assert probe.node.count_publishers(DETECTIONS) == 1
-    assert probe.change_state(NAME, "cleanup")
-    probe.until(lambda: probe.node.count_publishers(DETECTIONS) == 0, "end of the publisher")
-    assert probe.state(NAME) == "unconfigured"
-
-
-def test_cleanup_frees_the_engine_its_thread_and_the_entities(activate, probe, monkeypatch):
-    from av_compress.engines import bundle as bundle_module
-
-    engines: list[weakref.ref] = []
-    open_engine = bundle_module.Bundle.open_engine
-
-    def remember(*args, **kwargs):
-        engine = open_engine(*args, **kwargs)
-        engines.append(weakref.ref(engine))
-        return engine
-
-    monkeypatch.setattr(bundle_module.Bundle, "open_engine", remember)
-    received = probe.collect(Detection2DArray, DETECTIONS)
-    threads = threading.active_count() + 1  # The executor's.
-    node = activate()
-    publishers = len(list(node.publishers))
-    for _ in range(3):
-        publisher = probe.publisher(Image, IMAGE)
-        expect_detections(probe, publisher, raw_image(), received)
-        probe.node.destroy_publisher(publisher)
-        assert probe.change_state(NAME, "deactivate")
-        assert probe.change_state(NAME, "cleanup")
-        gc.collect()
-        assert threading.active_count() == threads
-        assert engines
-        assert all(engine() is None for engine in engines)
-        assert not [topic for topic in (IMAGE, COMPRESSED) if node.count_subscribers(topic)]
-        assert probe.change_state(NAME, "configure")
-        assert probe.change_state(NAME, "activate")
-        assert len(list(node.publishers)) == publishers
-
-
-def test_a_model_that_does_not_run_is_closed_again(start, probe, monkeypatch):
-    closed = []
-    close = Pipeline.close
-
-    def fail(self, frame):
-        raise EngineError("out of memory")
-
-    def remember(self):
-        closed.append(self)
-        close(self)
-
-    monkeypatch.setattr(Pipeline, "process", fail)
-    monkeypatch.setattr(Pipeline, "close", remember)
-    start()
-    assert not probe.change_state(NAME, "configure")
-    assert len(closed) == 1
-    assert all(thread.name != NAME for thread in threading.enumerate())
-
-
-def test_shutdown_from_active_frees_everything(activate, probe):
-    activate()
-    assert probe.change_state(NAME, "shutdown")
-    assert probe.state(NAME) == "finalized"
-    assert all(thread.name != NAME for thread in threading.enumerate())
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda folder: (folder / "manifest.json").unlink(), "not_a_bundle"),
-        (lambda folder: (folder / "cpu/model.onnx").write_bytes(b"x"), "artefact_hash"),
-        (
-            lambda folder: edit(folder, lambda value: value["task"].update(kind="other")),
-            "serves camera_detection",
-        ),
-    ],
-    ids=["no manifest", "tampered model", "other task"],
-)
-def test_a_bundle_that_is_refused_leaves_the_node_unconfigured(
-    start, probe, bundle, capfd, spoil, words
-):
-    spoil(bundle)
-    start()
-    assert not probe.change_state(NAME, "configure")
-    assert probe.state(NAME) == "unconfigured"
-    log = capfd.readouterr().err
-    assert "configure failed" in log
-    assert words in log
-    assert "Traceback" not in log
-    assert probe.node.count_publishers(DETECTIONS) == 0
-
-
-def test_a_repaired_bundle_is_taken(start, probe, bundle):
-    manifest = (bundle / "manifest.json").read_text()
-    (bundle / "manifest.json").unlink()
-    start()
-    assert not probe.change_state(NAME, "configure")
-    (bundle / "manifest.json").write_text(manifest)
-    assert probe.change_state(NAME, "configure")
-    assert probe.state(NAME) == "inactive"
-
-
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        ({"bundle_path": ""}, "bundle_path is empty"),
-        ({"backend": "tensorflow"}, "allowed: "),
-        ({"onnxruntime.providers": ["MoonProvider"]}, "MoonProvider"),
-    ],
-)
-def test_a_parameter_that_cannot_work_is_named(start, probe, capfd, parameters, words):
-    start(**parameters)
-    assert not probe.change_state(NAME, "configure")
-    assert words in capfd.readouterr().err
-
-
-def test_a_transition_that_is_not_allowed_leaves_the_node_alive(start, probe):
-    start()
-    assert not probe.change_state(NAME, "activate")
-    assert probe.state(NAME) == "unconfigured"
-    assert probe.change_state(NAME, "configure")
