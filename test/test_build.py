@@ -154,6 +154,46 @@ def test_samples_come_straight_from_a_bag(world: Path, tmp_path: Path):
     ] * 4
 
 
+def with_depthwise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Put a depthwise convolution that passes everything on before the second convolution."""
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    second = convolutions[1]
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    channels = weights[second.input[1]].dims[1]
+    kernel = np.zeros((channels, 1, 3, 3), np.float32)
+    kernel[:, :, 1, 1] = 1.0
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "passing"))
+    added = onnx.helper.make_node(
+        "Conv",
+        [second.input[0], "passing"],
+        ["passed_on"],
+        name="depthwise",
+        group=channels,
+        pads=[1, 1, 1, 1],
+    )
+    second.input[0] = "passed_on"
+    position = next(i for i, node in enumerate(model.graph.node) if node.name == second.name)
+    model.graph.node.insert(position, added)
+    return model
+
+
+def test_migrated_scales_stand_in_the_plan_of_the_form_that_gains(world: Path, tmp_path: Path):
+    onnx.save(with_depthwise(onnx.load(world / "detector.onnx")), world / "depthwise.onnx")
+    path = recipe(world, "migrate.yaml", model="depthwise.onnx", precision={"migrate": True})
+    assert main(["build", str(path), "--output", str(tmp_path / "migrated")]) == 0
+    artefacts = load_bundle(tmp_path / "migrated").manifest.artefacts
+    notes = {
+        form: {n.node: n.precision for n in record.nodes if "scales migrated" in n.reason}
+        for form, record in artefacts.items()
+    }
+    assert notes["tensorrt"]
+    assert set(notes["tensorrt"].values()) == {"int8"}
+    assert not notes["cpu"]
+    cpu = {node.node: node.precision for node in artefacts["cpu"].nodes}
+    assert all(cpu[node] == "fp32" for node in notes["tensorrt"])
+    assert "migrate scales (tensorrt)" in (tmp_path / "migrated/report.html").read_text()
+
+
 def test_inspect_prints_and_verifies(bundle: Path, tmp_path: Path, capsys):
     assert main(["inspect", str(bundle)]) == 0
     text = capsys.readouterr().out

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -15,21 +16,22 @@ import cv2
 import onnx
 
 from av_compress import __version__
-from av_compress.build.calibration import Calibration, calibrate
+from av_compress.build.basis import Basis, make_bases
 from av_compress.build.gates import Judge, Observed, make_judge
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.story import build_report
-from av_compress.compress.precision import (
-    Precision,
-    PrecisionPlan,
-    PrecisionRules,
-    make_plan,
-)
+from av_compress.compress.precision import Precision, PrecisionRules
 from av_compress.compress.prepare import PreparedModel, prepare_model
-from av_compress.compress.quantize import narrow_plan, quantize, tensors_to_observe
+from av_compress.compress.quantize import narrow_plan, quantize
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
-from av_compress.engines.manifest import ArtefactRecord, Manifest, ModelRecord, NodeRecord
+from av_compress.engines.manifest import (
+    ArtefactRecord,
+    CalibrationRecord,
+    Manifest,
+    ModelRecord,
+    NodeRecord,
+)
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions, quantises_half_exactly
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import GateError
@@ -62,12 +64,21 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Build:
-    """Everything a build found out, for the bundle and for its report."""
+    """Everything a build found out, for the bundle and for its report.
+
+    Attributes:
+        recipe: what was asked for.
+        prepared: the model after its preparation.
+        bases: form -> what it was emitted from; forms may share one.
+        judge: the gate; None without one.
+        candidates: one for each form.
+        manifest: of the bundle.
+
+    """
 
     recipe: Recipe
     prepared: PreparedModel
-    plan: PrecisionPlan
-    calibration: Calibration
+    bases: Mapping[str, Basis]
     judge: Judge | None
     candidates: tuple[Candidate, ...]
     manifest: Manifest
@@ -109,27 +120,22 @@ def make_build(recipe: Recipe) -> Build:
     """Do all of a build but the writing; see `build_bundle`."""
     task = make_task(recipe.task)
     prepared = prepare_model(recipe.model)
-    plan = make_plan(prepared.model, PrecisionRules.from_config(recipe.precision))
+    rules = PrecisionRules.from_config(recipe.precision)
     with ExitStack() as stack:
         # Opened before anything that takes long: it tells whether the model fits the task.
         reference = stack.enter_context(closing(_pipeline(task, prepared.model, exact=False)))
         samples = open_samples(recipe, stack)
-        calibration = calibrate(
-            prepared.model,
-            _tensors(prepared.model, plan, recipe.emitters),
-            task,
-            samples.calibration,
-            recipe.threshold,
-        )
+        bases = make_bases(recipe, prepared.model, rules, task, samples.calibration)
         judge = None
         if recipe.gate is not None and samples.gate is not None:
             judge = make_judge(recipe.gate, samples.gate, reference)
         candidates = tuple(
-            _candidate(emitter, prepared.model, plan, calibration, task, judge)
-            for emitter in recipe.emitters
+            _candidate(emitter, bases[emitter], task, judge) for emitter in recipe.emitters
         )
-    manifest = _manifest(recipe, task, calibration, candidates)
-    return Build(recipe, prepared, plan, calibration, judge, candidates, manifest)
+    # Every basis was calibrated on the same frames in the same way.
+    record = bases[recipe.emitters[0]].calibration.record
+    manifest = _manifest(recipe, task, record, candidates)
+    return Build(recipe, prepared, bases, judge, candidates, manifest)
 
 
 def tool_versions() -> dict[str, str]:
@@ -142,24 +148,13 @@ def tool_versions() -> dict[str, str]:
     }
 
 
-def _tensors(model: onnx.ModelProto, plan: PrecisionPlan, emitters: tuple[str, ...]) -> list[str]:
-    wanted = {t for emitter in emitters for t in tensors_to_observe(model, plan, emitter)}
-    return sorted(wanted)
-
-
 def _pipeline(task: Task[Any, Any], model: onnx.ModelProto, exact: bool) -> Pipeline:
     options = OrtOptions(exact_quantization=exact)
     return Pipeline(task.for_measuring(), OnnxRuntimeEngine(model.SerializeToString(), options))
 
 
-def _candidate(
-    emitter: str,
-    model: onnx.ModelProto,
-    plan: PrecisionPlan,
-    calibration: Calibration,
-    task: Task[Any, Any],
-    judge: Judge | None,
-) -> Candidate:
+def _candidate(emitter: str, basis: Basis, task: Task[Any, Any], judge: Judge | None) -> Candidate:
+    model, plan, calibration = basis.model, basis.plan, basis.calibration
     emitted = quantize(model, plan, calibration.ranges, calibration.magnitudes, emitter)
     data = emitted.SerializeToString(deterministic=True)
     # A form may have to leave in float what the other computes in INT8.
@@ -191,7 +186,7 @@ def _candidate(
 def _manifest(
     recipe: Recipe,
     task: Task[Any, Any],
-    calibration: Calibration,
+    calibration: CalibrationRecord,
     candidates: tuple[Candidate, ...],
 ) -> Manifest:
     size = recipe.model.stat().st_size
@@ -201,7 +196,7 @@ def _manifest(
         recipe=recipe.content,
         recipe_sha256=recipe.sha256,
         task=task.config(),
-        calibration=calibration.record,
+        calibration=calibration,
         artefacts={candidate.emitter: candidate.record for candidate in candidates},
         versions=tool_versions(),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from av_compress.report.build_data import FP32, BuildReport, Execution, PassRow, TensorRange
 
 if TYPE_CHECKING:
+    from av_compress.build.basis import Basis
     from av_compress.build.builder import Build
 
 
@@ -26,14 +27,30 @@ def build_report(build: Build) -> BuildReport:
         manifest=build.manifest,
         accuracy=accuracy,
         execution=tuple(_execution(build)),
-        macs={node.node: node.macs for node in build.plan.nodes},
+        macs={node.node: node.macs for node in _main_basis(build).plan.nodes},
         passes=tuple(
             PassRow(r.name, r.nodes_before, r.nodes_after, r.detail)
             for r in build.prepared.reports
-        ),
+        )
+        + tuple(_migrations(build)),
         deviation=build.prepared.deviation,
         ranges=tuple(_ranges(build)),
     )
+
+
+def _main_basis(build: Build) -> Basis:
+    """Return the basis of the first form: where the forms' differ, the page shows its ranges."""
+    return build.bases[build.recipe.emitters[0]]
+
+
+def _migrations(build: Build) -> Iterator[PassRow]:
+    before = len(build.prepared.model.graph.node)
+    for emitter, basis in build.bases.items():
+        if basis.migrated:
+            folded = sum(bool(m.folded_into) for m in basis.migrated)
+            detail = f"{folded} folded, {len(basis.migrated) - folded} by a multiplication"
+            after = len(basis.model.graph.node)
+            yield PassRow(f"migrate scales ({emitter})", before, after, detail)
 
 
 def _execution(build: Build) -> Iterator[Execution]:
@@ -49,8 +66,9 @@ def _execution(build: Build) -> Iterator[Execution]:
 
 
 def _ranges(build: Build) -> Iterator[TensorRange]:
-    for name, observer in build.calibration.observers.items():
-        low, high = build.calibration.ranges[name]
+    calibration = _main_basis(build).calibration
+    for name, observer in calibration.observers.items():
+        low, high = calibration.ranges[name]
         yield TensorRange(
             name=name,
             minimum=observer.min,

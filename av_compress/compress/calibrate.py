@@ -90,7 +90,7 @@ class _Watched:
     """A session that returns inner tensors, in memory of its own that it writes anew every run."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
-        self._session = _session(model, tensors, threads)
+        self._session = watching_session(model, tensors, threads)
         self._shapes = {node.name: node.shape for node in self._session.get_outputs()}
         self._buffers = {
             name: np.empty(shape, np.float32)
@@ -129,7 +129,7 @@ class MagnitudeProbe:
         index = GraphIndex(model)
         made = [name for node in index.graph.node for name in node.output]
         self._names = [name for name in made if name and index.is_float(name)]
-        self._session = _session(model, self._names, threads)
+        self._session = watching_session(model, self._names, threads)
         self._largest: dict[str, float] = {}
 
     @property
@@ -146,7 +146,13 @@ class MagnitudeProbe:
                 self._largest[name] = max(self._largest.get(name, 0.0), largest)
 
 
-def _session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Any:
+def watching_session(model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> Any:
+    """Open a session whose outputs are `tensors`.
+
+    Raises:
+        ModelError: the model does not load.
+
+    """
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}

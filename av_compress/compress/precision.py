@@ -39,6 +39,8 @@ class PrecisionRules:
             and those that take the expectation over a softmax behind them (DFL).
         depthwise: quantise depthwise convolutions; with one activation scale for all channels
             they are what makes small detectors collapse.
+        migrate: quantise depthwise convolutions with each channel's scale moved into their
+            weights, see `compress.migration`; only the `tensorrt` form gains by it.
         gemv: quantise matrix products with a single row, whose time is that of reading the matrix.
         min_channels: nodes with fewer input or output channels (of a group) stay in the base
             precision: they gain nothing. Channels of the model's own inputs and predictions do
@@ -51,6 +53,7 @@ class PrecisionRules:
     first: bool = False
     prediction: bool = False
     depthwise: bool = False
+    migrate: bool = False
     gemv: bool = False
     min_channels: int = 16
 
@@ -103,6 +106,14 @@ class PrecisionPlan:
             reason = reasons[node.node] if taken else node.reason
             nodes.append(replace(node, precision=precision, reason=reason))
         return PrecisionPlan(Precision.FP32, tuple(nodes))
+
+    def with_notes(self, notes: Mapping[str, str]) -> PrecisionPlan:
+        """Return this plan with more said (name -> note) of some nodes' reasons."""
+        nodes = [
+            replace(n, reason=f"{n.reason}; {notes[n.node]}") if n.node in notes else n
+            for n in self.nodes
+        ]
+        return PrecisionPlan(self.base, tuple(nodes))
 
     def int8_mac_share(self) -> float:
         """Return the share of multiply-accumulates in INT8, 0..1."""
@@ -189,7 +200,7 @@ def _against(
     if predicts and not rules.prediction:
         yield "makes a prediction"
     if is_depthwise(node, weight):
-        if not rules.depthwise:
+        if not (rules.depthwise or rules.migrate):
             yield "depthwise: channels differ too much for one scale"
         # Every group of it has one channel: to count them says nothing.
         return

@@ -1,0 +1,99 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""What each form is emitted from: a model equal to the source, its plan, its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx
+
+from av_compress.build.calibration import Calibration, calibrate
+from av_compress.build.recipe import Recipe
+from av_compress.build.samples import SampleSet
+from av_compress.compress.channels import ChannelProbe
+from av_compress.compress.migration import Migrated, migrate
+from av_compress.compress.precision import PrecisionPlan, PrecisionRules, make_plan
+from av_compress.compress.quantize import tensors_to_observe
+from av_compress.errors import DataError
+from av_compress.tasks.base import Task
+
+# The forms in which migrated scales pay. Integer kernels of the cpu form requantise what the
+# convolution before the migration makes with one scale: the small channels are lost there already
+# (measured: nothing gained on any real detector).
+MIGRATING_FORMS = frozenset({"tensorrt"})
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a form is emitted from.
+
+    Attributes:
+        model: FP32, equal to the prepared model in real arithmetic.
+        plan: precision of its weighted nodes.
+        calibration: ranges and magnitudes of its tensors.
+        migrated: which scales were migrated to make it.
+
+    """
+
+    model: onnx.ModelProto
+    plan: PrecisionPlan
+    calibration: Calibration
+    migrated: tuple[Migrated, ...]
+
+
+def make_bases(
+    recipe: Recipe,
+    model: onnx.ModelProto,
+    rules: PrecisionRules,
+    task: Task[Any, Any],
+    samples: SampleSet,
+) -> Mapping[str, Basis]:
+    """Make what every form of a recipe is emitted from; forms with equal needs share one.
+
+    Raises:
+        ConfigError: the rules do not fit the model.
+        DataError: a sample or an activation is not finite; the frame is named.
+
+    """
+    apart = [e for e in recipe.emitters if rules.migrate and e in MIGRATING_FORMS]
+    others = [e for e in recipe.emitters if e not in apart]
+    bases: dict[str, Basis] = {}
+    for emitters in (apart, others):
+        if emitters:
+            own = rules if emitters is apart else replace(rules, migrate=False)
+            basis = _make_basis(recipe, model, own, task, samples, emitters)
+            bases |= dict.fromkeys(emitters, basis)
+    return bases
+
+
+def _make_basis(
+    recipe: Recipe,
+    model: onnx.ModelProto,
+    rules: PrecisionRules,
+    task: Task[Any, Any],
+    samples: SampleSet,
+    emitters: Sequence[str],
+) -> Basis:
+    plan = make_plan(model, rules)
+    migrated: tuple[Migrated, ...] = ()
+    if rules.migrate:
+        model, migrated = _migrate(model, plan, task, samples)
+        plan = plan.with_notes({m.node: m.description for m in migrated})
+    wanted = {t for emitter in emitters for t in tensors_to_observe(model, plan, emitter)}
+    calibration = calibrate(model, sorted(wanted), task, samples, recipe.threshold)
+    return Basis(model, plan, calibration, migrated)
+
+
+def _migrate(
+    model: onnx.ModelProto, plan: PrecisionPlan, task: Task[Any, Any], samples: SampleSet
+) -> tuple[onnx.ModelProto, tuple[Migrated, ...]]:
+    probe = ChannelProbe(model, plan)
+    for frame in samples.frames("channels"):
+        try:
+            probe.observe(task.preprocess(frame).tensors)
+        except DataError as error:
+            raise DataError(f"calibration frame {frame.key}: {error}") from error
+    return migrate(model, probe.factors())
