@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -101,12 +102,11 @@ def atomic_directory(path: Path, owner_mark: str) -> Iterator[Path]:
             f"{path} exists and is not an earlier output (it has no {owner_mark}); "
             "choose another folder or remove it"
         )
+    # Named before it is made, so that there is no moment in which an interrupt leaves it behind.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise _explain_os_error(error, path) from error
-    try:
+        temporary.mkdir(mode=0o700)
         yield temporary
         _swap_in(temporary, path)
     except OSError as error:

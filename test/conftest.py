@@ -23,6 +23,11 @@ os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds_sh
 
 import onnxruntime
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing on a machine that is busy with other tests.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -194,6 +194,19 @@ def test_migrated_scales_stand_in_the_plan_of_the_form_that_gains(world: Path, t
     assert "migrate scales (tensorrt)" in (tmp_path / "migrated/report.html").read_text()
 
 
+def test_a_search_spares_what_the_limit_does_not_bear(world: Path, tmp_path: Path, capsys):
+    rules = {"first": True, "prediction": True, "min_channels": 1}
+    search = {"evaluations": 6, "frames": 2}
+    gate = {"metric": "agreement_ap", "max_loss": 8, "samples": 6}
+    path = recipe(world, "search.yaml", precision=rules, gate=gate, search=search)
+    code = main(["build", str(path), "--output", str(tmp_path / "searched")])
+    report = tmp_path / ("searched/report.html" if code == 0 else "searched.refused.html")
+    text = report.read_text()
+    assert "spared: alone in INT8" in text
+    assert "search plan (tensorrt)" in text
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_inspect_prints_and_verifies(bundle: Path, tmp_path: Path, capsys):
     assert main(["inspect", str(bundle)]) == 0
     text = capsys.readouterr().out
@@ -277,6 +290,12 @@ def test_foreseeable_faults_are_one_line(world, tmp_path, capsys, changes, code,
     assert (got, words in message) == (code, True), message
     assert len(message.strip().splitlines()) == 1
     assert entries(tmp_path) == []
+
+
+def test_a_search_without_a_gate_is_refused(world: Path, tmp_path: Path, capsys):
+    path = recipe(world, "aimless.yaml", gate=None, search={})
+    assert main(["build", str(path), "--output", str(tmp_path / "out")]) == 2
+    assert "search: needs a gate" in capsys.readouterr().err
 
 
 def test_a_model_that_is_no_detector(world: Path, tmp_path: Path, capsys):

@@ -15,6 +15,7 @@ from av_compress.build.recipe import Recipe
 from av_compress.build.samples import SampleSet
 from av_compress.compress.channels import ChannelProbe
 from av_compress.compress.migration import Migrated, migrate
+from av_compress.compress.plan_search import Search
 from av_compress.compress.precision import PrecisionPlan, PrecisionRules, make_plan
 from av_compress.compress.quantize import tensors_to_observe
 from av_compress.errors import DataError
@@ -35,6 +36,7 @@ class Basis:
         plan: precision of its weighted nodes.
         calibration: ranges and magnitudes of its tensors.
         migrated: which scales were migrated to make it.
+        search: how its plan was found; None where the rules alone made it.
 
     """
 
@@ -42,6 +44,7 @@ class Basis:
     plan: PrecisionPlan
     calibration: Calibration
     migrated: tuple[Migrated, ...]
+    search: Search | None = None
 
 
 def make_bases(

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import onnx
 
 from av_compress import __version__
 from av_compress.build.basis import Basis, make_bases
-from av_compress.build.gates import Judge, Observed, make_judge
+from av_compress.build.gates import Judge, Observed, make_judge, measuring_pipeline
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
+from av_compress.build.search import search_basis
 from av_compress.build.story import build_report
 from av_compress.compress.precision import Precision, PrecisionRules
 from av_compress.compress.prepare import PreparedModel, prepare_model
@@ -32,8 +32,7 @@ from av_compress.engines.manifest import (
     ModelRecord,
     NodeRecord,
 )
-from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions, quantises_half_exactly
-from av_compress.engines.pipeline import Pipeline
+from av_compress.engines.onnxruntime import quantises_half_exactly
 from av_compress.errors import GateError
 from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, write_text
 from av_compress.report.build_page import write_build_report
@@ -123,9 +122,18 @@ def make_build(recipe: Recipe) -> Build:
     rules = PrecisionRules.from_config(recipe.precision)
     with ExitStack() as stack:
         # Opened before anything that takes long: it tells whether the model fits the task.
-        reference = stack.enter_context(closing(_pipeline(task, prepared.model, exact=False)))
+        reference = stack.enter_context(
+            closing(measuring_pipeline(task, prepared.model, exact=False))
+        )
         samples = open_samples(recipe, stack)
         bases = make_bases(recipe, prepared.model, rules, task, samples.calibration)
+        if recipe.search is not None and recipe.gate is not None:
+            # On the calibration frames: the gate's frames have to stay new to the candidate.
+            seen = make_judge(recipe.gate, samples.calibration, reference)
+            bases = {
+                emitter: search_basis(emitter, basis, recipe.search, task, seen)
+                for emitter, basis in bases.items()
+            }
         judge = None
         if recipe.gate is not None and samples.gate is not None:
             judge = make_judge(recipe.gate, samples.gate, reference)
@@ -146,11 +154,6 @@ def tool_versions() -> dict[str, str]:
         "opencv": cv2.__version__,
         **{tool: version(tool) for tool in TOOLS},
     }
-
-
-def _pipeline(task: Task[Any, Any], model: onnx.ModelProto, exact: bool) -> Pipeline:
-    options = OrtOptions(exact_quantization=exact)
-    return Pipeline(task.for_measuring(), OnnxRuntimeEngine(model.SerializeToString(), options))
 
 
 def _candidate(emitter: str, basis: Basis, task: Task[Any, Any], judge: Judge | None) -> Candidate:
@@ -178,7 +181,7 @@ def _candidate(emitter: str, basis: Basis, task: Task[Any, Any], judge: Judge | 
         # Where FP16 would be simulated wrongly, the INT8 part is judged with FP32 around it.
         in_fp32 = replace(plan, base=Precision.FP32)
         judged = quantize(model, in_fp32, calibration.ranges, calibration.magnitudes, emitter)
-    with closing(_pipeline(task, judged, exact=emitter == "tensorrt")) as pipeline:
+    with closing(measuring_pipeline(task, judged, exact=emitter == "tensorrt")) as pipeline:
         observed = judge.observe(pipeline, f"gate: {emitter}")
     return Candidate(emitter, data, replace(record, gate=judge.gate(observed)), observed)
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
+
+import onnx
 
 from av_compress.build.recipe import GateConfig
 from av_compress.build.samples import SampleSet
 from av_compress.data.base import LabelledSource
 from av_compress.engines.manifest import GateRecord
+from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import ConfigError, DataError
 from av_compress.metrics.average_precision import (
@@ -20,7 +24,7 @@ from av_compress.metrics.average_precision import (
     average_precision_against,
     map_labels,
 )
-from av_compress.tasks.base import Detections2D, Labels2D
+from av_compress.tasks.base import Detections2D, Labels2D, Task
 
 # A reference detection counts as truth from this score on: what a stack would act upon.
 CONFIDENT_SCORE = 0.25
@@ -103,6 +107,22 @@ class Judge:
             frames=len(self.samples),
             figures={**{f"fp32_{name}": v for name, v in reference.items()}, **candidate},
         )
+
+
+def measuring_pipeline(task: Task[Any, Any], model: onnx.ModelProto, exact: bool) -> Pipeline:
+    """Open a model for judging.
+
+    Args:
+        task: what it means.
+        model: any form.
+        exact: compute every Q/DQ pair as it stands, as TensorRT would.
+
+    Raises:
+        ModelError: the model does not load, or does not fit the task.
+
+    """
+    options = OrtOptions(exact_quantization=exact)
+    return Pipeline(task.for_measuring(), OnnxRuntimeEngine(model.SerializeToString(), options))
 
 
 def observe(pipeline: Pipeline, samples: SampleSet, label: str) -> Observed:

@@ -58,6 +58,20 @@ class GateConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """How a precision plan is searched.
+
+    Attributes:
+        evaluations: how many plans may be evaluated for each form.
+        frames: on how many frames each node's sensitivity is measured.
+
+    """
+
+    evaluations: int
+    frames: int
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A validated recipe.
 
@@ -70,6 +84,7 @@ class Recipe:
         threshold: how thresholds are chosen.
         gate: the accuracy condition, None where the user asked for none.
         precision: precision rules, see `compress.precision.PrecisionRules`.
+        search: how the plan is searched, None where the rules alone make it.
         emitters: which forms to write.
         content: the whole recipe as JSON values, defaults filled in.
 
@@ -83,6 +98,7 @@ class Recipe:
     threshold: ThresholdConfig
     gate: GateConfig | None
     precision: Mapping[str, Any]
+    search: SearchConfig | None
     emitters: tuple[str, ...]
     content: Mapping[str, Any]
 
@@ -149,11 +165,15 @@ def _with_defaults(content: Mapping[str, Any], stem: str) -> dict[str, Any]:
             "max_loss": 1.0,
             **filled["gate"],
         }
+    if filled.get("search") is not None:
+        filled["search"] = {"evaluations": 40, "frames": 8, **filled["search"]}
+        if filled.get("gate") is None:
+            raise ConfigError("search: needs a gate, whose metric and limit it searches for")
     return filled
 
 
 def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
-    calibration, gate = content["calibration"], content["gate"]
+    calibration, gate, search = content["calibration"], content["gate"], content.get("search")
     return Recipe(
         name=content["name"],
         folder=folder,
@@ -165,6 +185,7 @@ def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
         if gate is None
         else GateConfig(_samples(gate), gate["metric"], gate["max_loss"]),
         precision=content["precision"],
+        search=None if search is None else SearchConfig(**search),
         emitters=tuple(content["emitters"]),
         content=content,
     )

@@ -32,7 +32,7 @@ def build_report(build: Build) -> BuildReport:
             PassRow(r.name, r.nodes_before, r.nodes_after, r.detail)
             for r in build.prepared.reports
         )
-        + tuple(_migrations(build)),
+        + tuple(_steps(build)),
         deviation=build.prepared.deviation,
         ranges=tuple(_ranges(build)),
     )
@@ -43,7 +43,7 @@ def _main_basis(build: Build) -> Basis:
     return build.bases[build.recipe.emitters[0]]
 
 
-def _migrations(build: Build) -> Iterator[PassRow]:
+def _steps(build: Build) -> Iterator[PassRow]:
     before = len(build.prepared.model.graph.node)
     for emitter, basis in build.bases.items():
         if basis.migrated:
@@ -51,6 +51,16 @@ def _migrations(build: Build) -> Iterator[PassRow]:
             detail = f"{folded} folded, {len(basis.migrated) - folded} by a multiplication"
             after = len(basis.model.graph.node)
             yield PassRow(f"migrate scales ({emitter})", before, after, detail)
+        if basis.search is not None:
+            tried = len(basis.search.steps)
+            share = f"{100 * basis.plan.int8_mac_share():.1f} %"
+            nodes = len(basis.model.graph.node)
+            yield PassRow(
+                f"search plan ({emitter})",
+                nodes,
+                nodes,
+                f"{share} in INT8 after {tried} evaluations",
+            )
 
 
 def _execution(build: Build) -> Iterator[Execution]:

@@ -78,7 +78,7 @@ def narrow(model: onnx.ModelProto, plan: PrecisionPlan) -> PrecisionPlan:
             reasons[node.name] = "has no integer kernel on the CPU"
         elif _feeds_spared_depthwise(index, node.output[0], quantised):
             reasons[node.name] = "an integer kernel's one scale collapses the depthwise one behind"
-    return plan.in_fp32(reasons)
+    return plan.in_fp32().spared(reasons)
 
 
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:

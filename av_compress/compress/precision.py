@@ -96,15 +96,22 @@ class PrecisionPlan:
         """Return the names of the nodes in INT8."""
         return frozenset(n.node for n in self.nodes if n.precision is Precision.INT8)
 
-    def in_fp32(self, reasons: Mapping[str, str]) -> PrecisionPlan:
-        """Return this plan without FP16, and with nodes (name -> reason) taken out of INT8."""
-        nodes = []
-        for node in self.nodes:
-            stays = node.precision is Precision.INT8 and node.node not in reasons
-            precision = Precision.INT8 if stays else Precision.FP32
-            taken = node.precision is Precision.INT8 and not stays
-            reason = reasons[node.node] if taken else node.reason
-            nodes.append(replace(node, precision=precision, reason=reason))
+    def spared(self, reasons: Mapping[str, str]) -> PrecisionPlan:
+        """Return this plan with nodes (name -> reason) taken out of INT8."""
+        nodes = [
+            replace(node, precision=self.base, reason=reasons[node.node])
+            if node.precision is Precision.INT8 and node.node in reasons
+            else node
+            for node in self.nodes
+        ]
+        return PrecisionPlan(self.base, tuple(nodes))
+
+    def in_fp32(self) -> PrecisionPlan:
+        """Return this plan with FP32 wherever it says FP16."""
+        nodes = [
+            node if node.precision is Precision.INT8 else replace(node, precision=Precision.FP32)
+            for node in self.nodes
+        ]
         return PrecisionPlan(Precision.FP32, tuple(nodes))
 
     def with_notes(self, notes: Mapping[str, str]) -> PrecisionPlan:

@@ -1,0 +1,133 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The search for a precision plan: as much in INT8 as the accuracy condition bears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from av_compress.compress.precision import PrecisionPlan
+from av_compress.compress.sensitivity import NodeSensitivity
+
+
+@dataclass(frozen=True)
+class SearchStep:
+    """One evaluated plan.
+
+    Attributes:
+        spared: how many nodes were taken out of INT8.
+        int8_mac_share: share of multiply-accumulates left in INT8, 0..1.
+        loss: what it lost on the search frames, in points.
+        passed: whether the condition held.
+
+    """
+
+    spared: int
+    int8_mac_share: float
+    loss: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+        plan: the plan with the fewest nodes spared among those that passed; where none did, the
+            one that lost least.
+        steps: every evaluation, in order.
+
+    """
+
+    plan: PrecisionPlan
+    steps: tuple[SearchStep, ...]
+
+
+def search_plan(
+    plan: PrecisionPlan,
+    ranking: Sequence[NodeSensitivity],
+    loss_of: Callable[[PrecisionPlan], float],
+    max_loss: float,
+    evaluations: int,
+) -> Search:
+    """Spare the dearest nodes until the loss is borne, then give back what is not needed.
+
+    The number of spared nodes is bisected along the ranking. Then every spared node, the one with
+    the most multiply-accumulates first, is tried in INT8 again while evaluations are left.
+
+    Args:
+        plan: everything in INT8 that may be.
+        ranking: its INT8 nodes, the dearest first.
+        loss_of: evaluates a plan; in points.
+        max_loss: largest loss that passes.
+        evaluations: how often `loss_of` may be called; at least 1.
+
+    """
+    runner = _Runner(plan, ranking, loss_of, max_loss, evaluations)
+    spared = runner.bisect()
+    if spared is not None:
+        spared = runner.give_back(spared)
+    if spared is None:
+        spared = runner.nearest()
+    return Search(runner.plan_without(spared), tuple(runner.steps))
+
+
+class _Runner:
+    def __init__(
+        self,
+        plan: PrecisionPlan,
+        ranking: Sequence[NodeSensitivity],
+        loss_of: Callable[[PrecisionPlan], float],
+        max_loss: float,
+        evaluations: int,
+    ) -> None:
+        self._plan, self._loss_of, self._max_loss = plan, loss_of, max_loss
+        self._left = evaluations
+        self._ranking = {s.node: s for s in ranking}
+        self.steps: list[SearchStep] = []
+        self._tried: list[tuple[float, tuple[str, ...]]] = []
+
+    def bisect(self) -> tuple[str, ...] | None:
+        """Return the fewest nodes of the ranking's head whose sparing passes; None: none did."""
+        names = tuple(self._ranking)
+        if self._passes(()):
+            return ()
+        # `low` fails; `high` has not failed yet, and with every node spared nothing is INT8.
+        low, high, best = 0, len(names), None
+        while high - low > 1 and self._left:
+            middle = (low + high) // 2
+            if self._passes(names[:middle]):
+                high = middle
+                best = names[:middle]
+            else:
+                low = middle
+        return best
+
+    def give_back(self, spared: tuple[str, ...]) -> tuple[str, ...]:
+        for name in sorted(spared, key=lambda n: -self._ranking[n].macs):
+            if not self._left:
+                break
+            fewer = tuple(other for other in spared if other != name)
+            if fewer and self._passes(fewer):
+                spared = fewer
+        return spared
+
+    def nearest(self) -> tuple[str, ...]:
+        """Return what was spared where the loss was least."""
+        return min(self._tried)[1]
+
+    def plan_without(self, names: Sequence[str]) -> PrecisionPlan:
+        reason = "spared: alone in INT8 it moves the outputs by {:.2g} of their variance"
+        return self._plan.spared(
+            {name: reason.format(self._ranking[name].error) for name in names}
+        )
+
+    def _passes(self, names: tuple[str, ...]) -> bool:
+        plan = self.plan_without(names)
+        loss = self._loss_of(plan)
+        self._left -= 1
+        self._tried.append((loss, names))
+        passed = loss <= self._max_loss
+        self.steps.append(SearchStep(len(names), plan.int8_mac_share(), loss, passed))
+        return passed

@@ -1,0 +1,131 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Sensitivities against numpy, and the search against every plan there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from helpers_models import EVERYTHING, prepared, residual_network, run, samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from av_compress.compress.calibrate import Calibrator
+from av_compress.compress.plan_search import search_plan
+from av_compress.compress.precision import (
+    NodePrecision,
+    Precision,
+    PrecisionPlan,
+    make_plan,
+)
+from av_compress.compress.quantize import quantize, tensors_to_observe
+from av_compress.compress.sensitivity import NodeSensitivity, measure_sensitivity, output_error
+
+RULES = replace(EVERYTHING, base=Precision.FP32)
+
+
+def plan_of(count: int) -> PrecisionPlan:
+    nodes = [NodePrecision(f"n{i}", "Conv", Precision.INT8, "", 10 * i + 10) for i in range(count)]
+    return PrecisionPlan(Precision.FP16, tuple(nodes))
+
+
+def ranking_of(plan: PrecisionPlan, costs: list[float]) -> list[NodeSensitivity]:
+    found = [NodeSensitivity(n.node, n.macs, cost) for n, cost in zip(plan.nodes, costs)]
+    return sorted(found, key=lambda s: (-s.price, s.node))
+
+
+def additive(costs: list[float]):
+    """Return a loss that is the sum of what the INT8 nodes cost."""
+    return lambda plan: sum(costs[int(name[1:])] for name in plan.quantised())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    costs=st.lists(st.floats(0.0, 4.0), min_size=1, max_size=8),
+    limit=st.floats(0.0, 8.0),
+)
+def test_a_found_plan_passes_and_nothing_more_can_be_given_back(costs, limit):
+    plan = plan_of(len(costs))
+    loss_of = additive(costs)
+    found = search_plan(plan, ranking_of(plan, costs), loss_of, limit, evaluations=200)
+    kept = found.plan.quantised()
+    possible = [
+        set(kept)
+        for size in range(len(costs) + 1)
+        for kept in combinations(range(len(costs)), size)
+        if sum(costs[i] for i in kept) <= limit
+    ]
+    if not any(possible):
+        return
+    passing = [step for step in found.steps if step.passed]
+    if passing:
+        assert loss_of(found.plan) <= limit
+        for node in plan.quantised() - kept:
+            cost = loss_of(found.plan) + costs[int(node[1:])]
+            alone = len(plan.quantised() - kept) == 1
+            assert cost > limit or alone
+    else:
+        assert loss_of(found.plan) == min(step.loss for step in found.steps)
+
+
+def test_what_the_condition_bears_whole_is_left_whole():
+    plan = plan_of(4)
+    found = search_plan(plan, ranking_of(plan, [1] * 4), lambda _: 0.5, 1.0, evaluations=40)
+    assert found.plan == plan
+    assert len(found.steps) == 1
+
+
+def test_the_dearest_nodes_are_spared_with_the_reason():
+    plan, costs = plan_of(4), [0.0, 9.0, 0.0, 0.1]
+    found = search_plan(plan, ranking_of(plan, costs), additive(costs), 1.0, evaluations=40)
+    (spared,) = [node for node in found.plan.nodes if node.precision is not Precision.INT8]
+    assert spared.node == "n1"
+    assert spared.precision is Precision.FP16
+    assert spared.reason == "spared: alone in INT8 it moves the outputs by 9 of their variance"
+    assert found.steps[0].loss == pytest.approx(9.1)
+    assert [step.passed for step in found.steps].count(True) >= 1
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 7])
+def test_the_budget_of_evaluations_is_kept(evaluations):
+    plan, costs = plan_of(16), [1.0] * 16
+    found = search_plan(plan, ranking_of(plan, costs), additive(costs), 3.0, evaluations)
+    assert len(found.steps) <= evaluations
+
+
+def test_a_condition_that_nothing_meets_leaves_the_best_that_was_tried():
+    plan, costs = plan_of(8), [1.0] * 8
+    found = search_plan(plan, ranking_of(plan, costs), additive(costs), -1.0, evaluations=40)
+    assert not any(step.passed for step in found.steps)
+    assert additive(costs)(found.plan) == min(step.loss for step in found.steps)
+
+
+@pytest.mark.parametrize("emitter", ["tensorrt", "cpu"])
+def test_a_sensitivity_is_the_error_of_the_node_alone_in_int8(tmp_path, emitter):
+    model = prepared(residual_network(), tmp_path)
+    plan = make_plan(model, RULES)
+    calibrator = Calibrator(model, tensors_to_observe(model, plan, emitter))
+    frames = samples(model)
+    for feeds in frames:
+        calibrator.observe(feeds)
+    ranges = {name: (o.min, o.max) for name, o in calibrator.observers.items()}
+    found = measure_sensitivity(model, plan, ranges, emitter, frames)
+    assert {s.node for s in found} <= plan.quantised()
+    prices = [s.price for s in found]
+    assert prices == sorted(prices, reverse=True)
+    for one in found[:3]:
+        others = dict.fromkeys(plan.quantised() - {one.node}, "")
+        alone = quantize(model, plan.spared(others), ranges, {}, emitter)
+        exact = np.concatenate([run(model, f)[0].ravel() for f in frames]).astype(np.float64)
+        got = np.concatenate([run(alone, f, exact=True)[0].ravel() for f in frames])
+        expected = ((exact - got) ** 2).sum() / ((exact - exact.mean()) ** 2).sum()
+        assert one.error == pytest.approx(expected, rel=0.05)
+
+
+def test_an_output_that_never_changes_costs_nothing_or_all():
+    still = [[np.ones(3)], [np.ones(3)]]
+    assert output_error(still, still) == 0.0
+    assert output_error(still, [[np.ones(3)], [np.zeros(3)]]) == 1.0
