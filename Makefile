@@ -30,6 +30,7 @@ benchmarks: demo
 	$(BIN)/python benchmarks/cpu_emitter.py
 	$(BIN)/python benchmarks/node_overhead.py --bundle out/demo/bundle --minutes 10
 	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/mixed_precision.py
 	$(BIN)/python scripts/render_benchmarks.py
 
 setup: $(STAMP)

@@ -116,6 +116,35 @@ CALIBRATIONS = {
 }
 
 
+def mixed_precision(figures: Result) -> str:
+    return "\n\n".join(mixed_precision_of(model, found) for model, found in figures.items())
+
+
+def mixed_precision_of(model: str, found: Result) -> str:
+    header = (
+        *("INT8", "nodes spared", "AP50 lost", "95 % interval"),
+        *("agreement AP50", "AP", "all images AP50", "AP"),
+    )
+    rows = [
+        (
+            f"{100 * row['int8_mac_share']:.1f} %",
+            str(row["nodes_spared"]),
+            number(row["ap50_loss"]),
+            " to ".join(number(value) for value in row["ap50_loss_interval"]),
+            number(row["agreement_ap50"]),
+            number(row["agreement_ap"]),
+            number(row["agreement_ap50_all_images"]),
+            number(row["agreement_ap_all_images"]),
+        )
+        for row in found["curve"]
+    ]
+    scales = (
+        f"Scales of {found['migrated']} depthwise convolutions migrated, {found['folded']} of "
+        f"them folded; every node's sensitivity took {found['sensitivity_seconds']:.0f} s."
+    )
+    return f"### {model}\n\n{scales}\n\n{table(header, rows)}"
+
+
 def observers(figures: Result) -> str:
     rows = []
     for name, label in CALIBRATIONS.items():
@@ -275,6 +304,7 @@ SUMMARY: Mapping[str, tuple[tuple[str, Callable[[Result], str], str], ...]] = {
 REGIONS = {
     "summary": summary,
     "fidelity": of("fidelity", fidelity),
+    "mixed_precision": of("mixed_precision", mixed_precision),
     "observers": of("observers", observers),
     "cpu_emitter": of("cpu_emitter", cpu_emitter),
     "node_overhead": of("node_overhead", node_overhead),

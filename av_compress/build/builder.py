@@ -35,6 +35,7 @@ from av_compress.engines.manifest import (
 from av_compress.engines.onnxruntime import quantises_half_exactly
 from av_compress.errors import GateError
 from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, write_text
+from av_compress.progress import check_interrupt
 from av_compress.report.build_page import write_build_report
 from av_compress.tasks.base import Task
 from av_compress.tasks.registry import make_task
@@ -112,6 +113,7 @@ def build_bundle(recipe: Recipe, output: Path) -> Bundle:
             path.write_bytes(candidate.model)
         write_text(folder / MANIFEST_NAME, build.manifest.to_json())
         write_build_report(build_report(build), folder / "report.html")
+        check_interrupt()
     return load_bundle(output)
 
 

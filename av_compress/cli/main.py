@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from av_compress import __version__
 from av_compress.errors import AvCompressError
+from av_compress.progress import interruptible
 
 # Verbs in the order in which a user meets them; each is a module of this package.
 VERBS = ("build", "inspect", "evaluate", "replay", "demo")
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = make_parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        with interruptible():
+            return int(args.run(args))
     except AvCompressError as error:
         message = " ".join(str(error).split())
         print(f"av-compress {args.verb}: error: {message}", file=sys.stderr)
