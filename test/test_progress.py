@@ -12,6 +12,17 @@ import pytest
 from av_compress.progress import interruptible, track
 
 
+@pytest.fixture(autouse=True)
+def python_s_own_handler():
+    """Start as a fresh process does: an earlier test may have left ROS's handler behind."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    # None: installed outside Python, and not to be had back.
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
+
+
 class Finalised:
     """Sends itself SIGINT while Python ignores exceptions."""
 
