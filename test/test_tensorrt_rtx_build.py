@@ -7,10 +7,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers_models import EVERYTHING, prepared, quantised, residual_network
+from helpers_models import EVERYTHING, prepared, quantised, residual_network, samples
 from helpers_trt import compile_plan
 
-from av_compress.compress.precision import PrecisionRules
+from av_compress.compress.channels import ChannelProbe
+from av_compress.compress.migration import migrate
+from av_compress.compress.precision import PrecisionRules, make_plan
 from av_compress.compress.prepare import prepare_model
 
 DETECTORS = ("nanodet_m_320", "light_person_detector", "fastestdet_352")
@@ -33,3 +35,27 @@ def test_a_small_network_compiles_to_int8(tmp_path: Path, rules: PrecisionRules)
 @pytest.mark.parametrize("name", DETECTORS)
 def test_real_detectors_compile_to_int8(shared_data: Path, name: str):
     check(prepare_model(shared_data / "camera" / f"{name}.onnx").model, PrecisionRules())
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    "name",
+    [
+        *DETECTORS[:2],
+        pytest.param(
+            DETECTORS[2],
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="TensorRT runs 22 of its 70 convolutions in float: not explained",
+            ),
+        ),
+    ],
+)
+def test_real_detectors_compile_to_int8_whole_with_migrated_scales(shared_data: Path, name: str):
+    model = prepare_model(shared_data / "camera" / f"{name}.onnx").model
+    probe = ChannelProbe(model, make_plan(model, EVERYTHING), threads=1)
+    for feeds in samples(model, 2):
+        probe.observe(feeds)
+    migrated, made = migrate(model, probe.factors())
+    assert made
+    check(migrated, EVERYTHING)
