@@ -22,8 +22,7 @@ from av_compress.errors import DataError
 from av_compress.tasks.base import Task
 
 # The forms in which migrated scales pay. Integer kernels of the cpu form requantise what the
-# convolution before the migration makes with one scale: the small channels are lost there already
-# (measured: nothing gained on any real detector).
+# convolution before a multiplication makes with one scale: small channels are lost there already.
 MIGRATING_FORMS = frozenset({"tensorrt"})
 
 

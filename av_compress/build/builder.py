@@ -21,7 +21,7 @@ from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.search import search_basis
 from av_compress.build.story import build_report
-from av_compress.compress.precision import Precision, PrecisionRules
+from av_compress.compress.precision import PrecisionRules
 from av_compress.compress.prepare import PreparedModel, prepare_model
 from av_compress.compress.quantize import narrow_plan, quantize
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
@@ -181,8 +181,9 @@ def _candidate(emitter: str, basis: Basis, task: Task[Any, Any], judge: Judge | 
     judged = emitted
     if emitter == "tensorrt" and not quantises_half_exactly():
         # Where FP16 would be simulated wrongly, the INT8 part is judged with FP32 around it.
-        in_fp32 = replace(plan, base=Precision.FP32)
-        judged = quantize(model, in_fp32, calibration.ranges, calibration.magnitudes, emitter)
+        judged = quantize(
+            model, plan.in_fp32(), calibration.ranges, calibration.magnitudes, emitter
+        )
     with closing(measuring_pipeline(task, judged, exact=emitter == "tensorrt")) as pipeline:
         observed = judge.observe(pipeline, f"gate: {emitter}")
     return Candidate(emitter, data, replace(record, gate=judge.gate(observed)), observed)
