@@ -26,11 +26,11 @@ import onnxruntime as ort
 from common import interleaved_medians, save_results
 from models import yolov8n_like
 
-from av_compress.compress.calibrate import Calibrator, MagnitudeProbe
-from av_compress.compress.precision import Precision, PrecisionRules, make_plan
-from av_compress.compress.prepare import prepare_model
-from av_compress.compress.quantize import EMITTERS, quantize, tensors_to_observe
-from av_compress.compress.thresholds import ThresholdMethod, find_range
+from av_compress.compress.emit.quantize import EMITTERS, quantize, tensors_to_observe
+from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
+from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
+from av_compress.compress.optimize.prepare import prepare_model
+from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
 
 WANTED_RATIO = 1.4
 CALIBRATION_SAMPLES = 4

@@ -28,17 +28,17 @@ import onnx
 import yaml
 from common import save_results
 
-from av_compress.compress.calibrate import Calibrator, MagnitudeProbe
-from av_compress.compress.insertion import Ranges
-from av_compress.compress.precision import PrecisionRules, make_plan
-from av_compress.compress.prepare import prepare_model
-from av_compress.compress.quantize import (
+from av_compress.compress.emit.insertion import Ranges
+from av_compress.compress.emit.quantize import (
     EMITTERS,
     narrow_plan,
     quantize,
     tensors_to_observe,
 )
-from av_compress.compress.thresholds import ThresholdMethod, find_range
+from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
+from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
+from av_compress.compress.optimize.prepare import prepare_model
+from av_compress.compress.plan.precision import PrecisionRules, make_plan
 from av_compress.data.coco import CocoSource
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
 from av_compress.engines.pipeline import Pipeline

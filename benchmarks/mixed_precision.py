@@ -24,13 +24,13 @@ import numpy as np
 from common import save_results
 from fidelity import MODELS, ROOT, Detector, Judge
 
-from av_compress.compress.calibrate import Calibrator
-from av_compress.compress.channels import ChannelProbe
-from av_compress.compress.migration import migrate
-from av_compress.compress.precision import Precision, PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.quantize import quantize, tensors_to_observe
-from av_compress.compress.sensitivity import NodeSensitivity, measure_sensitivity
-from av_compress.compress.thresholds import ThresholdMethod, find_range
+from av_compress.compress.emit.quantize import quantize, tensors_to_observe
+from av_compress.compress.observe.calibrate import Calibrator
+from av_compress.compress.observe.channels import ChannelProbe
+from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
+from av_compress.compress.plan.precision import Precision, PrecisionPlan, PrecisionRules, make_plan
+from av_compress.compress.refine.migration import migrate
+from av_compress.compress.search.sensitivity import NodeSensitivity, measure_sensitivity
 from av_compress.metrics.average_precision import average_precision, map_labels
 from av_compress.tasks.base import Detections2D
 

@@ -26,9 +26,9 @@ import onnx
 from common import peak_memory_mib, save_results
 from models import yolov8n_like
 
-from av_compress.compress.precision import PrecisionRules, make_plan
-from av_compress.compress.prepare import prepare_model
-from av_compress.compress.quantize import EMITTERS, tensors_to_observe
+from av_compress.compress.emit.quantize import EMITTERS, tensors_to_observe
+from av_compress.compress.optimize.prepare import prepare_model
+from av_compress.compress.plan.precision import PrecisionRules, make_plan
 
 
 def samples(size: int, count: int) -> Iterator[np.ndarray]:
@@ -41,8 +41,8 @@ def samples(size: int, count: int) -> Iterator[np.ndarray]:
 
 
 def ours(model: Path, tensors: list[str], size: int, count: int) -> dict[str, float]:
-    from av_compress.compress.calibrate import Calibrator
-    from av_compress.compress.thresholds import ThresholdMethod, find_threshold
+    from av_compress.compress.observe.calibrate import Calibrator
+    from av_compress.compress.observe.thresholds import ThresholdMethod, find_threshold
 
     calibrator = Calibrator(onnx.load(model), tensors)
     for image in samples(size, count):

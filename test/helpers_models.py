@@ -13,10 +13,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from av_compress.compress.calibrate import Calibrator, MagnitudeProbe
-from av_compress.compress.precision import PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.prepare import prepare_model
-from av_compress.compress.quantize import quantize, tensors_to_observe
+from av_compress.compress.emit.quantize import quantize, tensors_to_observe
+from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
+from av_compress.compress.optimize.prepare import prepare_model
+from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
 
 EVERYTHING = PrecisionRules(first=True, prediction=True, depthwise=True, min_channels=1)
 

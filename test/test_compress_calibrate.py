@@ -12,7 +12,7 @@ import pytest
 from helpers_models import prepared, residual_network, samples
 from onnx.reference import ReferenceEvaluator
 
-from av_compress.compress.calibrate import Calibrator, MagnitudeProbe
+from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
 from av_compress.errors import DataError, ModelError
 
 

@@ -13,9 +13,9 @@ import pytest
 from helpers_models import Network, prepared, residual_network, run, samples, sqnr_db
 from onnx import TensorProto
 
-from av_compress.compress.calibrate import MagnitudeProbe
-from av_compress.compress.fp16 import half_scale, to_fp16
-from av_compress.compress.prepare import prepare_model
+from av_compress.compress.emit.fp16 import half_scale, to_fp16
+from av_compress.compress.observe.calibrate import MagnitudeProbe
+from av_compress.compress.optimize.prepare import prepare_model
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from av_compress.compress.channels import ChannelProbe, Reservoir, channel_thresholds
 from av_compress.compress.graph import GraphIndex
-from av_compress.compress.migration import folding_target, migrate
-from av_compress.compress.precision import Precision, PrecisionRules, make_plan
+from av_compress.compress.observe.channels import ChannelProbe, Reservoir, channel_thresholds
+from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
+from av_compress.compress.refine.migration import folding_target, migrate
 from av_compress.errors import DataError, ModelError
 
 RULES = replace(EVERYTHING, base=Precision.FP32)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from av_compress.compress.observers import BINS, HistogramObserver
+from av_compress.compress.observe.observers import BINS, HistogramObserver
 from av_compress.errors import DataError
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=True)

@@ -14,8 +14,8 @@ import pytest
 from helpers_models import Network, residual_network, run, samples
 from onnx import TensorProto, helper, numpy_helper
 
-from av_compress.compress.passes import OPSET, NameNodes, apply, opset_of
-from av_compress.compress.prepare import compare, prepare_model
+from av_compress.compress.optimize.passes import OPSET, NameNodes, apply, opset_of
+from av_compress.compress.optimize.prepare import compare, prepare_model
 from av_compress.errors import ModelError
 
 
@@ -91,7 +91,8 @@ def test_constants_among_the_inputs_are_separated(tmp_path: Path):
 def test_equal_bytes_from_another_process(tmp_path: Path):
     path = save(residual_network(), tmp_path)
     script = (
-        "import sys; from pathlib import Path; from av_compress.compress.prepare import *; "
+        "import sys; from pathlib import Path; "
+        "from av_compress.compress.optimize.prepare import *; "
         "sys.stdout.buffer.write(prepare_model(Path(sys.argv[1])).model.SerializeToString())"
     )
     runs = [

@@ -13,16 +13,20 @@ from helpers_models import EVERYTHING, prepared, residual_network, run, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_compress.compress.calibrate import Calibrator
-from av_compress.compress.plan_search import search_plan
-from av_compress.compress.precision import (
+from av_compress.compress.emit.quantize import quantize, tensors_to_observe
+from av_compress.compress.observe.calibrate import Calibrator
+from av_compress.compress.plan.precision import (
     NodePrecision,
     Precision,
     PrecisionPlan,
     make_plan,
 )
-from av_compress.compress.quantize import quantize, tensors_to_observe
-from av_compress.compress.sensitivity import NodeSensitivity, measure_sensitivity, output_error
+from av_compress.compress.search.plan_search import search_plan
+from av_compress.compress.search.sensitivity import (
+    NodeSensitivity,
+    measure_sensitivity,
+    output_error,
+)
 
 RULES = replace(EVERYTHING, base=Precision.FP32)
 

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from av_compress.compress.precision import Precision, PrecisionRules, make_plan
-from av_compress.compress.quantize import quantize
+from av_compress.compress.emit.quantize import quantize
+from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
 from av_compress.engines.onnxruntime import quantises_half_exactly
 from av_compress.errors import ConfigError, ModelError
 

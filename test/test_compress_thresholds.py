@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from av_compress.compress.observers import HistogramObserver
-from av_compress.compress.thresholds import (
+from av_compress.compress.observe.observers import HistogramObserver
+from av_compress.compress.observe.thresholds import (
     FALLBACK,
     LEVELS,
     ThresholdMethod,

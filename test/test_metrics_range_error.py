@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av_compress.compress.observers import HistogramObserver
+from av_compress.compress.observe.observers import HistogramObserver
 from av_compress.metrics.range_error import signal_to_noise_db
 
 

@@ -10,10 +10,10 @@ import pytest
 from helpers_models import EVERYTHING, prepared, quantised, residual_network, samples
 from helpers_trt import compile_plan
 
-from av_compress.compress.channels import ChannelProbe
-from av_compress.compress.migration import migrate
-from av_compress.compress.precision import PrecisionRules, make_plan
-from av_compress.compress.prepare import prepare_model
+from av_compress.compress.observe.channels import ChannelProbe
+from av_compress.compress.optimize.prepare import prepare_model
+from av_compress.compress.plan.precision import PrecisionRules, make_plan
+from av_compress.compress.refine.migration import migrate
 
 DETECTORS = ("nanodet_m_320", "light_person_detector", "fastestdet_352")
 

@@ -13,11 +13,11 @@ import onnx
 from av_compress.build.calibration import Calibration, calibrate
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import SampleSet
-from av_compress.compress.channels import ChannelProbe
-from av_compress.compress.migration import Migrated, migrate
-from av_compress.compress.plan_search import Search
-from av_compress.compress.precision import PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.quantize import tensors_to_observe
+from av_compress.compress.emit.quantize import tensors_to_observe
+from av_compress.compress.observe.channels import ChannelProbe
+from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
+from av_compress.compress.refine.migration import Migrated, migrate
+from av_compress.compress.search.plan_search import Search
 from av_compress.errors import DataError
 from av_compress.tasks.base import Task
 

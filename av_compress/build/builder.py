@@ -21,9 +21,9 @@ from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.search import search_basis
 from av_compress.build.story import build_report
-from av_compress.compress.precision import PrecisionRules
-from av_compress.compress.prepare import PreparedModel, prepare_model
-from av_compress.compress.quantize import narrow_plan, quantize
+from av_compress.compress.emit.quantize import narrow_plan, quantize
+from av_compress.compress.optimize.prepare import PreparedModel, prepare_model
+from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
 from av_compress.engines.manifest import (
     ArtefactRecord,

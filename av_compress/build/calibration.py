@@ -12,10 +12,10 @@ import onnx
 
 from av_compress.build.recipe import ThresholdConfig
 from av_compress.build.samples import SampleSet
-from av_compress.compress.calibrate import Calibrator, MagnitudeProbe
-from av_compress.compress.insertion import Ranges
-from av_compress.compress.observers import HistogramObserver
-from av_compress.compress.thresholds import ThresholdMethod, find_range
+from av_compress.compress.emit.insertion import Ranges
+from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
+from av_compress.compress.observe.observers import HistogramObserver
+from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
 from av_compress.data.images import content_sha256
 from av_compress.engines.manifest import CalibrationRecord, FrameDigest
 from av_compress.errors import DataError

@@ -83,7 +83,7 @@ class Recipe:
         calibration: the calibration samples.
         threshold: how thresholds are chosen.
         gate: the accuracy condition, None where the user asked for none.
-        precision: precision rules, see `compress.precision.PrecisionRules`.
+        precision: precision rules, see `compress.plan.precision.PrecisionRules`.
         search: how the plan is searched, None where the rules alone make it.
         emitters: which forms to write.
         content: the whole recipe as JSON values, defaults filled in.

@@ -12,10 +12,10 @@ from typing import Any
 from av_compress.build.basis import Basis
 from av_compress.build.gates import Judge, measuring_pipeline
 from av_compress.build.recipe import SearchConfig
-from av_compress.compress.plan_search import search_plan
-from av_compress.compress.precision import PrecisionPlan
-from av_compress.compress.quantize import narrow_plan, quantize
-from av_compress.compress.sensitivity import measure_sensitivity
+from av_compress.compress.emit.quantize import narrow_plan, quantize
+from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.compress.search.plan_search import search_plan
+from av_compress.compress.search.sensitivity import measure_sensitivity
 from av_compress.tasks.base import Task
 
 

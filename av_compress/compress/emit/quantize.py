@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import onnx
 
-from av_compress.compress import emit_cpu, emit_tensorrt
-from av_compress.compress.insertion import Ranges
-from av_compress.compress.passes import refuse_quantised
-from av_compress.compress.precision import PrecisionPlan
+from av_compress.compress.emit import cpu, tensorrt
+from av_compress.compress.emit.insertion import Ranges
+from av_compress.compress.optimize.passes import refuse_quantised
+from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.errors import ConfigError, ModelError
 
 
@@ -26,10 +26,8 @@ class Emitter:
 
 
 EMITTERS: Mapping[str, Emitter] = {
-    "tensorrt": Emitter(
-        emit_tensorrt.narrow, emit_tensorrt.tensors_to_observe, emit_tensorrt.emit
-    ),
-    "cpu": Emitter(emit_cpu.narrow, emit_cpu.tensors_to_observe, emit_cpu.emit),
+    "tensorrt": Emitter(tensorrt.narrow, tensorrt.tensors_to_observe, tensorrt.emit),
+    "cpu": Emitter(cpu.narrow, cpu.tensors_to_observe, cpu.emit),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from av_compress.compress.observers import BINS, HistogramObserver
+from av_compress.compress.observe.observers import BINS, HistogramObserver
 
 # Positive levels of a signed 8-bit number.
 LEVELS = 128

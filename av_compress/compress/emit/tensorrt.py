@@ -14,9 +14,8 @@ from dataclasses import replace
 
 import onnx
 
-from av_compress.compress.fp16 import half_scale, to_fp16
-from av_compress.compress.graph import WEIGHTED, GraphIndex
-from av_compress.compress.insertion import (
+from av_compress.compress.emit.fp16 import half_scale, to_fp16
+from av_compress.compress.emit.insertion import (
     Inserter,
     Quantiser,
     Ranges,
@@ -24,7 +23,8 @@ from av_compress.compress.insertion import (
     symmetric_weight,
     weight_axis,
 )
-from av_compress.compress.precision import Precision, PrecisionPlan
+from av_compress.compress.graph import WEIGHTED, GraphIndex
+from av_compress.compress.plan.precision import Precision, PrecisionPlan
 
 WEIGHT_LEVELS = 127
 

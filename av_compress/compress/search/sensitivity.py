@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from av_compress.compress.insertion import Ranges
-from av_compress.compress.precision import PrecisionPlan
-from av_compress.compress.quantize import narrow_plan, quantize
+from av_compress.compress.emit.insertion import Ranges
+from av_compress.compress.emit.quantize import narrow_plan, quantize
+from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.errors import ModelError
 from av_compress.progress import track
 from av_compress.tensors import Array, Tensors

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from av_compress.compress.passes import (
+from av_compress.compress.optimize.passes import (
     Check,
     InferShapes,
     NameNodes,

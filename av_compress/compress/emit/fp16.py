@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from av_compress.compress.emit.insertion import DEQUANTIZED
 from av_compress.compress.graph import GraphIndex
-from av_compress.compress.insertion import DEQUANTIZED
 from av_compress.errors import ModelError
 from av_compress.tensors import Array
 

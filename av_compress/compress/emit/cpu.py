@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from av_compress.compress.graph import WEIGHTED, GraphIndex, is_depthwise, text_attribute
-from av_compress.compress.insertion import (
+from av_compress.compress.emit.insertion import (
     Inserter,
     Quantiser,
     Ranges,
@@ -25,7 +24,8 @@ from av_compress.compress.insertion import (
     symmetric_weight,
     weight_axis,
 )
-from av_compress.compress.precision import PrecisionPlan
+from av_compress.compress.graph import WEIGHTED, GraphIndex, is_depthwise, text_attribute
+from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 63

@@ -40,7 +40,7 @@ class PrecisionRules:
         depthwise: quantise depthwise convolutions; with one activation scale for all channels
             they are what makes small detectors collapse.
         migrate: quantise depthwise convolutions with each channel's scale moved into their
-            weights, see `compress.migration`; only the `tensorrt` form gains by it.
+            weights, see `compress.refine.migration`; only the `tensorrt` form gains by it.
         gemv: quantise matrix products with a single row, whose time is that of reading the matrix.
         min_channels: nodes with fewer input or output channels (of a group) stay in the base
             precision: they gain nothing. Channels of the model's own inputs and predictions do

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from av_compress.compress.precision import PrecisionPlan
-from av_compress.compress.sensitivity import NodeSensitivity
+from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.compress.search.sensitivity import NodeSensitivity
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime as ort
 
 from av_compress.compress.graph import GraphIndex
-from av_compress.compress.observers import HistogramObserver
+from av_compress.compress.observe.observers import HistogramObserver
 from av_compress.errors import DataError, ModelError
 from av_compress.tensors import Array, Tensors
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from av_compress.compress.calibrate import watching_session
 from av_compress.compress.graph import GraphIndex, is_depthwise
 from av_compress.compress.layers import Layer
-from av_compress.compress.precision import PrecisionPlan
+from av_compress.compress.observe.calibrate import watching_session
+from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.errors import DataError
 from av_compress.tensors import Array, Tensors
 
