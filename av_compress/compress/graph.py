@@ -117,6 +117,11 @@ def text_attribute(node: onnx.NodeProto, name: str, default: str = "") -> str:
     return next((str(a.s, "utf-8") for a in node.attribute if a.name == name), default)
 
 
+def ints_attribute(node: onnx.NodeProto, name: str) -> list[int]:
+    """Return a list attribute of a node; empty where it has none."""
+    return next((list(a.ints) for a in node.attribute if a.name == name), [])
+
+
 def is_depthwise(node: onnx.NodeProto, weight: Array) -> bool:
     """Tell whether a convolution, transposed or not, has channels that do not mix."""
     convolves = node.op_type in {"Conv", "ConvTranspose"}

@@ -1,16 +1,19 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Weighted nodes by their input channels, wherever their operators keep these."""
+"""Weighted nodes as matrices: output channels by what each of them sums over."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
-from av_compress.compress.graph import GraphIndex, attribute
+from av_compress.compress.graph import GraphIndex, attribute, ints_attribute, text_attribute
 from av_compress.tensors import Array
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,35 @@ class Layer:
             return int(self.weight.shape[1]) * self.groups
         return int(self.weight.shape[1 if self._transposed else 0])
 
+    @property
+    def taps(self) -> int:
+        """How many weights an output channel has for one input channel."""
+        return int(np.prod(self.weight.shape[2:])) if self.node.op_type == "Conv" else 1
+
+    @property
+    def padded(self) -> bool:
+        """Tell whether a convolution pads its input, with zeros."""
+        automatic = text_attribute(self.node, "auto_pad", "NOTSET")
+        return automatic.startswith("SAME") or any(ints_attribute(self.node, "pads"))
+
+    def matrix(self) -> Floats:
+        """Return the weights as float64 [groups, outputs of a group, channels of a group * taps].
+
+        The last axis holds a channel's taps next to each other.
+        """
+        exact = self.weight.astype(np.float64)
+        if self.node.op_type == "Conv":
+            return exact.reshape(self.groups, len(exact) // self.groups, -1)
+        return (exact if self._transposed else exact.T)[None]
+
+    def stored(self, matrix: Floats) -> Array:
+        """Return weights in the form of `matrix` as they are stored: the inverse of it."""
+        if self.node.op_type == "Conv":
+            shaped = matrix.reshape(self.weight.shape)
+        else:
+            shaped = matrix[0] if self._transposed else matrix[0].T
+        return np.ascontiguousarray(shaped.astype(self.weight.dtype))
+
     def scale_channels(self, factors: Array) -> Array:
         """Return the stored weights with every input channel's multiplied by its factor.
 
@@ -64,18 +96,22 @@ class Layer:
             factors: one per input channel.
 
         """
-        exact = self.weight.astype(np.float64)
-        values = np.asarray(factors, np.float64)
-        if self.node.op_type == "Conv":
-            # [groups, outputs of a group, channels of a group, taps] by [groups, 1, channels, 1].
-            outputs = self.weight.shape[0] // self.groups
-            inputs = self.weight.shape[1]
-            grouped = exact.reshape(self.groups, outputs, inputs, -1)
-            scaled = grouped * values.reshape(self.groups, 1, inputs, 1)
-        else:
-            scaled = exact * (values[None, :] if self._transposed else values[:, None])
-        shaped = scaled.reshape(self.weight.shape)
-        return np.ascontiguousarray(shaped.astype(self.weight.dtype))
+        values = np.asarray(factors, np.float64).reshape(self.groups, -1)
+        return self.stored(self.matrix() * np.repeat(values, self.taps, axis=1)[:, None, :])
+
+    def response(self, values: Array) -> Floats:
+        """Return what the output channels sum up to where every input channel is constant.
+
+        Args:
+            values: one per input channel; zero padding does not count.
+
+        Returns:
+            float64 [output channels].
+
+        """
+        constant = np.asarray(values, np.float64).reshape(self.groups, -1)
+        spread = np.repeat(constant, self.taps, axis=1)
+        return np.asarray(np.einsum("gok,gk->go", self.matrix(), spread).reshape(-1))
 
     @property
     def _transposed(self) -> bool:

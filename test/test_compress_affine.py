@@ -1,0 +1,194 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Affine migration: the same function with channels centred and alike, and what it gains."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from helpers_models import Network, prepared, run, samples, sqnr_db
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from av_compress.compress.graph import GraphIndex
+from av_compress.compress.layers import Layer
+from av_compress.compress.refine.affine import Affine, can_shift, insert_affines
+from av_compress.compress.refine.choose_affine import channel_ranges, choose_affine
+from av_compress.errors import ModelError
+
+
+def convolution(model: onnx.ModelProto) -> onnx.NodeProto:
+    return [n for n in model.graph.node if n.op_type == "Conv"][-1]
+
+
+def layer_of(model: onnx.ModelProto) -> Layer:
+    layer = Layer.of(GraphIndex(model), convolution(model))
+    assert layer is not None
+    return layer
+
+
+def network(groups: int, size: int, bias: bool, seed: int) -> onnx.ModelProto:
+    """Conv -> ReLU -> the convolution that is to be changed."""
+    net = Network(seed, channels=4, side=9)
+    source = net.relu(net.conv("image", 12))
+    net.conv(source, 12, size, group=groups, stride=2)
+    if not bias:
+        del net.nodes[-1].input[2]
+    return net.model()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    groups=st.sampled_from([1, 3, 12]),
+    size=st.sampled_from([1, 3, 5]),
+    bias=st.booleans(),
+    shifted=st.booleans(),
+    scaled=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_an_affine_map_changes_nothing(
+    tmp_path_factory, groups, size, bias, shifted, scaled, seed
+):
+    model = prepared(network(groups, size, bias, seed), tmp_path_factory.mktemp("m"))
+    rng = np.random.default_rng(seed)
+    affine = Affine(
+        np.exp(rng.uniform(-3, 3, 12)) if scaled else np.ones(12),
+        rng.normal(size=12) if shifted else np.zeros(12),
+    )
+    before = model.SerializeToString()
+    changed = insert_affines(model, {convolution(model).name: affine})
+    assert model.SerializeToString() == before
+    onnx.checker.check_model(changed, full_check=True)
+    feeds = samples(model, 1)[0]
+    (expected,) = ReferenceEvaluator(model).run(None, feeds)
+    assert sqnr_db(expected, run(changed, feeds)[0]) > 80
+    assert sqnr_db(expected, ReferenceEvaluator(changed).run(None, feeds)[0]) > 80
+    added = len(changed.graph.node) - len(model.graph.node)
+    assert added == scaled + shifted + (shifted and size > 1)
+    # Names that were there are there still.
+    assert {n.name for n in model.graph.node} <= {n.name for n in changed.graph.node}
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_a_matrix_product_is_mapped_along_its_rows(transposed):
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(5, 7) if transposed else (7, 5)).astype(np.float32)
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="fc", transB=transposed)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 7])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 5])],
+        [
+            numpy_helper.from_array(weight, "w"),
+            numpy_helper.from_array(rng.normal(size=5).astype(np.float32), "b"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    affine = Affine(rng.uniform(0.1, 3, 7), rng.normal(size=7))
+    feeds = {"x": rng.normal(size=(3, 7)).astype(np.float32)}
+    (expected,) = ReferenceEvaluator(model).run(None, feeds)
+    (got,) = ReferenceEvaluator(insert_affines(model, {"fc": affine})).run(None, feeds)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_that_is_no_constant_rules_shifts_out():
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], name="conv")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 4, 4]),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, [3]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 4, 4])],
+        [numpy_helper.from_array(np.ones((3, 2, 1, 1), np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    assert not can_shift(GraphIndex(model), layer_of(model))
+    with pytest.raises(ModelError, match="no constant bias"):
+        insert_affines(model, {"conv": Affine(np.ones(2), np.ones(2))})
+    node.attribute.append(helper.make_attribute("auto_pad", "SAME_UPPER"))
+    assert not can_shift(GraphIndex(model), layer_of(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "factors", "shifts", "words"),
+    [
+        ("absent", np.ones(12), np.zeros(12), "absent"),
+        (None, np.full(11, 2.0), np.zeros(12), "one positive factor and one shift"),
+        (None, np.zeros(12), np.zeros(12), "one positive factor"),
+        (None, np.full(12, np.nan), np.zeros(12), "one positive factor"),
+        (None, np.ones(12), np.full(12, np.inf), "one positive factor"),
+    ],
+)
+def test_maps_that_do_not_fit_are_refused(tmp_path, name, factors, shifts, words):
+    model = prepared(network(1, 3, True, 0), tmp_path)
+    with pytest.raises(ModelError, match=words):
+        insert_affines(model, {name or convolution(model).name: Affine(factors, shifts)})
+
+
+def rectified(rng: np.random.Generator, spread: float) -> np.ndarray:
+    scale = np.exp(rng.uniform(-spread, spread, 12))
+    return (np.maximum(rng.normal(size=(3000, 12)), 0) * scale).astype(np.float32)
+
+
+def int8_error(layer: Layer, rows: np.ndarray, affine: Affine) -> float:
+    """Quantise for real, tap by tap, with the best of many thresholds, and measure."""
+    mapped = (rows.astype(np.float64) - affine.shifts) / affine.factors
+    matrix = layer.matrix().reshape(layer.groups, -1, layer.channels // layer.groups, layer.taps)
+    factors = affine.factors.reshape(layer.groups, 1, -1, 1)
+    grouped = mapped.reshape(len(rows), layer.groups, -1)
+    exact = np.einsum("ngc,goct->ngot", grouped, matrix * factors)
+    errors = []
+    for share in np.geomspace(0.2, 1, 30):
+        step = np.abs(mapped).max() * share / 127
+        rounded = np.clip(np.rint(grouped / step), -128, 127) * step
+        errors.append(
+            ((np.einsum("ngc,goct->ngot", rounded, matrix * factors) - exact) ** 2).sum()
+        )
+    return float(min(errors))
+
+
+@pytest.mark.parametrize("groups", [1, 12])
+def test_what_is_chosen_pays_as_estimated(tmp_path, groups):
+    model = prepared(network(groups, 1, True, 3), tmp_path)
+    layer = layer_of(model)
+    rows = rectified(np.random.default_rng(4), spread=2.0)
+    choice = choose_affine(layer, rows, shiftable=True)
+    assert choice is not None
+    assert choice.affine.shifted
+    plain = Affine(np.ones(12), np.zeros(12))
+    gain = 10 * np.log10(int8_error(layer, rows, plain) / int8_error(layer, rows, choice.affine))
+    # The estimate sees fewer places, and counts what the weights' rounding takes back.
+    assert gain > 0.7 * choice.gain_db
+    assert choice.gain_db > 3.0
+
+
+def test_nothing_is_chosen_where_channels_are_centred_and_alike(tmp_path):
+    layer = layer_of(prepared(network(1, 3, True, 5), tmp_path))
+    rows = np.random.default_rng(6).uniform(-1, 1, (3000, 12)).astype(np.float32)
+    assert choose_affine(layer, rows, shiftable=True) is None
+    assert choose_affine(layer, np.zeros((100, 12), np.float32), shiftable=True) is None
+    assert choose_affine(layer, np.zeros((0, 12), np.float32), shiftable=True) is None
+
+
+def test_no_shift_is_chosen_where_none_can_be_made_up_for(tmp_path):
+    layer = layer_of(prepared(network(1, 3, True, 7), tmp_path))
+    choice = choose_affine(layer, rectified(np.random.default_rng(8), 3.0), shiftable=False)
+    assert choice is None or not choice.affine.shifted
+
+
+def test_ranges_of_channels_leave_out_long_tails():
+    rng = np.random.default_rng(9)
+    rows = rng.uniform(0, 1, (4000, 3))
+    rows[:, 1] -= 0.5
+    rows[:, 2] = rng.laplace(size=4000)
+    low, high = channel_ranges(rows)
+    np.testing.assert_allclose(low[:2], [0, -0.5], atol=0.05)
+    np.testing.assert_allclose(high[:2], [1, 0.5], atol=0.05)
+    # An exponential tail is worth clipping at 8 bits.
+    assert high[2] < rows[:, 2].max()
