@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import reduce
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,6 +21,7 @@ from hypothesis import strategies as st
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
 from av_compress.errors import DataError
 
+ROOT = Path(__file__).parent.parent
 FRAMES = 6
 
 
@@ -107,3 +112,42 @@ def test_what_is_not_finite_is_named_by_its_tensor(model, kind):
     bad["image"][0, 0, 0, 0] = np.nan
     with pytest.raises(DataError, match=r"tensor 'image' holds values that are not finite \(NaN"):
         run.observe(bad, 0)
+
+
+OBSERVING = """
+import sys
+from pathlib import Path
+import numpy as np
+import onnx
+from av_compress.compress.observe.statistics import ObserverRun, Wanted
+
+model = onnx.load(sys.argv[1])
+names = ["image", *(node.output[0] for node in model.graph.node)]
+run = ObserverRun(model, Wanted(tuple(names), tuple(names), 8), threads=1)
+rng = np.random.default_rng(0)
+for position in range(int(sys.argv[2])):
+    run.observe({"image": rng.normal(size=(1, 16, 16, 16)).astype(np.float32)}, position)
+assert run.statistics.histograms["image"].samples == int(sys.argv[2])
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_does_not_grow_with_the_frames(model: onnx.ModelProto, tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    few, many = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", OBSERVING, str(path), str(frames)],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for frames in (32, 288)
+    )
+    # In KiB. The activations of the further 256 frames alone are 91 MiB.
+    assert many - few < 8 * 1024
