@@ -26,6 +26,7 @@ from av_compress.build.observing import CachedObserving, DirectObserving, Observ
 from av_compress.build.recipe import ThresholdConfig
 from av_compress.build.samples import SampleSet
 from av_compress.compress.observe.statistics import Statistics, Wanted
+from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
 from av_compress.data.images import content_sha256
 from av_compress.errors import DataError
 from av_compress.tasks.base import ImageFrame
@@ -221,6 +222,26 @@ def test_thresholds_are_chosen_anew_from_the_same_observations(bench: Bench):
     assert len(first.samples.source.reads) == 3
     assert said == ["calibration cache: values of 2 tensors were observed earlier"] * 3
     assert found["minmax"] != found["percentile"]
+
+
+def test_the_best_method_of_each_tensor_is_named(bench: Bench):
+    observation = bench.observation(10)
+    tensors = bench.first_tensors()
+    found = calibrate(
+        observation.model,
+        tensors,
+        observation.task,
+        observation.samples,
+        ThresholdConfig("best", 99.99),
+    )
+    assert found.record.threshold == "best"
+    assert set(found.methods) == set(found.ranges) == set(tensors)
+    for name, method in found.methods.items():
+        kind, _, percentile = method.partition(" ")
+        expected = find_range(
+            found.observers[name], ThresholdMethod(kind), float(percentile or 99.99)
+        )
+        assert found.ranges[name] == expected
 
 
 def damage(path: Path, how: str) -> None:
