@@ -31,6 +31,8 @@ benchmarks: demo
 	$(BIN)/python benchmarks/node_overhead.py --bundle out/demo/bundle --minutes 10
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/mixed_precision.py
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/thresholds.py
 	$(BIN)/python scripts/render_benchmarks.py
 
 setup: $(STAMP)

@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from markdown_regions import table, update
+from calibration_tables import sampling, thresholds
+from markdown_regions import number, table, update
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
@@ -65,10 +66,6 @@ def provenance(result: Result) -> str:
         f"`{result['command']}` on {machine['cores']} cores of {hardware}, "
         f"{machine['memory_gib']:g} GiB; {versions}."
     )
-
-
-def number(value: float, digits: int = 2) -> str:
-    return f"{value + 0.0:.{digits}f}".replace("-0.00", "0.00")
 
 
 def fidelity(figures: Result) -> str:
@@ -305,6 +302,8 @@ REGIONS = {
     "summary": summary,
     "fidelity": of("fidelity", fidelity),
     "mixed_precision": of("mixed_precision", mixed_precision),
+    "sampling": of("sampling", sampling),
+    "thresholds": of("thresholds", thresholds),
     "observers": of("observers", observers),
     "cpu_emitter": of("cpu_emitter", cpu_emitter),
     "node_overhead": of("node_overhead", node_overhead),

@@ -21,8 +21,8 @@ import pytest
 import yaml
 from helpers_models import residual_network
 
-from av_compress.build import calibration as calibration_module
 from av_compress.cli.main import main
+from av_compress.compress.observe.calibrate import Calibrator
 from av_compress.data.demo.drive import Drive, write_bag, write_dataset
 from av_compress.engines.bundle import load_bundle
 
@@ -103,9 +103,10 @@ def test_calibration_and_gate_share_no_frame(world: Path, tmp_path: Path):
 
 def test_the_same_inputs_give_the_same_bytes(world: Path, bundle: Path, tmp_path: Path):
     again = tmp_path / "again"
-    command = [sys.executable, "-m", "av_compress", "build", str(recipe(world)), "--output"]
+    command = [sys.executable, "-m", "av_compress", "build", str(recipe(world)), "--no-cache"]
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, str(again)], check=True, env=environment, capture_output=True)
+    command += ["--output", str(again)]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
     for name in ("manifest.json", "cpu/model.onnx", "tensorrt/model.onnx"):
         assert (again / name).read_bytes() == (bundle / name).read_bytes(), name
 
@@ -113,14 +114,16 @@ def test_the_same_inputs_give_the_same_bytes(world: Path, bundle: Path, tmp_path
 def test_calibration_sees_the_bytes_that_the_node_feeds(world: Path, bundle: Path, monkeypatch):
     """One preprocess: what was observed is what the served pipeline hands to its engine."""
     seen: list[bytes] = []
-    observe = calibration_module.Calibrator.observe
+    observe = Calibrator.observe
 
     def spy(self, tensors) -> None:
         seen.append(b"".join(np.ascontiguousarray(t).tobytes() for t in tensors.values()))
         observe(self, tensors)
 
-    monkeypatch.setattr(calibration_module.Calibrator, "observe", spy)
-    assert main(["build", str(recipe(world)), "--output", str(world / "bundles" / "spied")]) == 0
+    monkeypatch.setattr(Calibrator, "observe", spy)
+    output = str(world / "bundles" / "spied")
+    assert main(["build", str(recipe(world)), "--no-cache", "--output", output]) == 0
+    assert len(seen) == 6
     loaded = load_bundle(bundle)
     task = loaded.task()
     for digest, observed in zip(loaded.manifest.calibration.frames, seen):

@@ -61,19 +61,6 @@ def test_the_probe_finds_the_same_magnitudes(model):
         assert probe.magnitudes[name] == pytest.approx(observer.absmax, rel=1e-5)
 
 
-def test_two_runs_merge_to_one(model):
-    names = activations(model)
-    whole, first, second = (Calibrator(model, names, threads=1) for _ in range(3))
-    for number, sample in enumerate(samples(model, 4)):
-        whole.observe(sample)
-        (first if number < 2 else second).observe(sample)
-    first.merge(second)
-    for name in names:
-        assert np.array_equal(
-            whole.observers[name].signed_counts, first.observers[name].signed_counts
-        )
-
-
 def test_a_sample_with_nan_names_the_tensor(model):
     calibrator = Calibrator(model, activations(model))
     sample = samples(model, 1)[0]

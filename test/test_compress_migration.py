@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from av_compress.compress.graph import GraphIndex
-from av_compress.compress.observe.channels import ChannelProbe, Reservoir, channel_thresholds
+from av_compress.compress.observe.channels import ChannelProbe, channel_thresholds
 from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
 from av_compress.compress.refine.migration import folding_target, migrate
 from av_compress.errors import DataError, ModelError
@@ -170,20 +170,3 @@ def test_thresholds_of_channels_are_their_own():
     assert thresholds[:2] == pytest.approx([1, 10], rel=0.02)
     # A channel that is always zero gets a threshold too.
     assert 0 < thresholds[2] <= 1e-3
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=12))
-def test_a_reservoir_holds_fixed_memory_and_only_what_it_saw(counts):
-    reservoir = Reservoir("x", rows=50, per_sample=20)
-    total = 0
-    for number, count in enumerate(counts):
-        rows = np.arange(total, total + count, dtype=np.float32)
-        reservoir.observe(np.stack([rows, np.full_like(rows, number)])[None], channel_axis=1)
-        total += count
-    kept = reservoir.values
-    assert len(kept) == min(50, sum(min(20, count) for count in counts))
-    assert len(np.unique(kept[:, 0])) == len(kept)
-    starts = np.cumsum([0, *counts])
-    for place, number in kept:
-        assert starts[int(number)] <= place < starts[int(number) + 1]

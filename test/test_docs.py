@@ -176,6 +176,10 @@ def accuracy(ap50: float) -> dict[str, float]:
     }
 
 
+def agreement(ap: float) -> dict[str, float]:
+    return {"agreement_ap50": ap + 5, "agreement_ap": ap, "output_error": 0.0123}
+
+
 RESULTS = {
     "observers": {
         "size": 640,
@@ -221,13 +225,45 @@ RESULTS = {
         }
         for name, reached in (("first", 49.5), ("second", 50.004))
     },
+    "sampling": {
+        "seeds": 5,
+        "models": {
+            "first": {
+                "bag": {
+                    "frames": 53,
+                    "all frames": agreement(92.5),
+                    "4": {
+                        "stride": agreement(90.0),
+                        "coverage": agreement(91.0),
+                        "random": {"agreement_ap": [88.0, 89.5, 93.25]},
+                    },
+                }
+            }
+        },
+    },
+    "thresholds": {
+        "first": {
+            "seconds": 3.5,
+            "shares": {
+                "0.95": {
+                    "int8_mac_share": 0.9504,
+                    "methods": {"mse": agreement(93.0), "best": agreement(94.0)},
+                    "chance": {
+                        "agreement_ap50": [96.0, 99.0],
+                        "agreement_ap": [92.0, 95.0],
+                        "output_error": [0.0101, 0.0212],
+                    },
+                }
+            },
+        }
+    },
 }
 
 
 @pytest.fixture
 def project(tmp_path) -> Path:
     """Return a copy of what the script reads and writes, without any result."""
-    for name in ("markdown_regions.py", "render_benchmarks.py"):
+    for name in ("calibration_tables.py", "markdown_regions.py", "render_benchmarks.py"):
         (tmp_path / "scripts").mkdir(exist_ok=True)
         shutil.copy(SCRIPTS / name, tmp_path / "scripts" / name)
     (tmp_path / "docs").mkdir()
@@ -249,7 +285,8 @@ def render(project: Path, *arguments: str) -> int:
 def test_figures_that_are_absent_are_said_to_be(project):
     assert render(project) == 0
     text = (project / "docs/benchmarks.md").read_text(encoding="utf-8")
-    for name in ("fidelity", "observers", "cpu_emitter", "node_overhead"):
+    wanted = ("fidelity", "sampling", "thresholds", "observers", "cpu_emitter", "node_overhead")
+    for name in wanted:
         assert f"Not measured yet: `python benchmarks/{name}.py`." in text
     assert (project / "README.md").read_text().count("not measured yet") == 8
 
@@ -290,6 +327,12 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     measured = "4.3 x (`tensorrt` form), 2.6 x (both forms)"
     assert f"| calibration's speed, ONNX Runtime Entropy = 1 | {measured} | ≥ 4 x |" in summary
     assert "| `tensorrt` form | 58 | 9.3 | 293 | 4.3 x | 1 / 38 |" in lines
+    sampled = "| first | bag | 4 | 90.00 | 91.00 | 89.50 (88.00 to 93.25) | 92.50 |"
+    assert sampled in lines
+    assert "Mean over all rows: stride 90.00, coverage 91.00, random 89.50." in lines
+    assert "| first | 95.0 % | best | 99.00 | 94.00 | 1.23 |" in lines
+    moved = "| first | 95.0 % | mse, moved by up to 3 % | 96.00 to 99.00 | 92.00 to 95.00 |"
+    assert f"{moved} 1.01 to 2.12 |" in lines
     # The better of the peer's methods, on the model where that loses most.
     peer = "AP50 lost by ONNX Runtime's `quantize_static` on its worst"
     assert any(line.startswith(f"| {peer} | 20.00 (") for line in summary)

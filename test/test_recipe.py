@@ -33,7 +33,7 @@ def test_defaults_are_filled_in(tmp_path: Path):
     assert recipe.threshold.method == "mse"
     assert recipe.gate is not None
     assert recipe.gate.max_loss == 0.5
-    assert recipe.gate.samples.source == {"type": "images", "path": "frames"}
+    assert recipe.gate.samples.sources == ({"type": "images", "path": "frames"},)
     assert recipe.gate.samples.samples == 64
 
 

@@ -11,14 +11,15 @@ from typing import Any
 import onnx
 
 from av_compress.build.calibration import Calibration, calibrate
+from av_compress.build.observing import Observation, Observing
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import SampleSet
 from av_compress.compress.emit.quantize import tensors_to_observe
-from av_compress.compress.observe.channels import ChannelProbe
+from av_compress.compress.observe.channels import channel_factors, depthwise_inputs
+from av_compress.compress.observe.statistics import Wanted
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
 from av_compress.compress.refine.migration import Migrated, migrate
 from av_compress.compress.search.plan_search import Search
-from av_compress.errors import DataError
 from av_compress.tasks.base import Task
 
 # The forms in which migrated scales pay. Integer kernels of the cpu form requantise what the
@@ -52,50 +53,70 @@ def make_bases(
     rules: PrecisionRules,
     task: Task[Any, Any],
     samples: SampleSet,
+    observing: Observing,
 ) -> Mapping[str, Basis]:
     """Make what every form of a recipe is emitted from; forms with equal needs share one.
+
+    Args:
+        recipe: what to build.
+        model: prepared FP32 model.
+        rules: of the recipe's precision.
+        task: what the model means.
+        samples: the calibration frames.
+        observing: where observations of them come from.
 
     Raises:
         ConfigError: the rules do not fit the model.
         DataError: a sample or an activation is not finite; the frame is named.
 
     """
-    apart = [e for e in recipe.emitters if rules.migrate and e in MIGRATING_FORMS]
-    others = [e for e in recipe.emitters if e not in apart]
     bases: dict[str, Basis] = {}
-    for emitters in (apart, others):
-        if emitters:
-            own = rules if emitters is apart else replace(rules, migrate=False)
-            basis = _make_basis(recipe, model, own, task, samples, emitters)
-            bases |= dict.fromkeys(emitters, basis)
+    for emitters, own in emitters_apart(recipe, rules):
+        basis = make_basis(recipe, model, own, task, samples, emitters, observing)
+        bases |= dict.fromkeys(emitters, basis)
     return bases
 
 
-def _make_basis(
+def emitters_apart(
+    recipe: Recipe, rules: PrecisionRules
+) -> list[tuple[list[str], PrecisionRules]]:
+    """Divide the forms into those that share a basis, each with the rules for it."""
+    migrating = [e for e in recipe.emitters if rules.migrate and e in MIGRATING_FORMS]
+    others = [e for e in recipe.emitters if e not in migrating]
+    divided = [(migrating, rules), (others, replace(rules, migrate=False))]
+    return [(emitters, own) for emitters, own in divided if emitters]
+
+
+def make_basis(
     recipe: Recipe,
     model: onnx.ModelProto,
     rules: PrecisionRules,
     task: Task[Any, Any],
     samples: SampleSet,
     emitters: Sequence[str],
+    observing: Observing,
 ) -> Basis:
+    """Make what some forms are emitted from; see `make_bases`."""
     plan = make_plan(model, rules)
     migrated: tuple[Migrated, ...] = ()
     if rules.migrate:
-        model, migrated = _migrate(model, plan, task, samples)
+        model, migrated = _migrate(model, plan, task, samples, observing)
         plan = plan.with_notes({m.node: m.description for m in migrated})
     wanted = {t for emitter in emitters for t in tensors_to_observe(model, plan, emitter)}
-    calibration = calibrate(model, sorted(wanted), task, samples, recipe.threshold)
+    calibration = calibrate(model, sorted(wanted), task, samples, recipe.threshold, observing)
     return Basis(model, plan, calibration, migrated)
 
 
 def _migrate(
-    model: onnx.ModelProto, plan: PrecisionPlan, task: Task[Any, Any], samples: SampleSet
+    model: onnx.ModelProto,
+    plan: PrecisionPlan,
+    task: Task[Any, Any],
+    samples: SampleSet,
+    observing: Observing,
 ) -> tuple[onnx.ModelProto, tuple[Migrated, ...]]:
-    probe = ChannelProbe(model, plan)
-    for frame in samples.frames("channels"):
-        try:
-            probe.observe(task.preprocess(frame).tensors)
-        except DataError as error:
-            raise DataError(f"calibration frame {frame.key}: {error}") from error
-    return migrate(model, probe.factors())
+    read = depthwise_inputs(model, plan)
+    if not read:
+        return model, ()
+    wanted = Wanted(channels=tuple(read.values()))
+    found = observing.statistics(Observation(model, wanted, task, samples))
+    return migrate(model, channel_factors(read, found.channels))

@@ -17,6 +17,7 @@ import cv2
 from av_compress import __version__
 from av_compress.build.basis import Basis, make_bases
 from av_compress.build.gates import Judge, Observed, make_judge, measuring_pipeline
+from av_compress.build.observing import DirectObserving, Observing
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.search import search_basis
@@ -84,13 +85,14 @@ class Build:
     manifest: Manifest
 
 
-def build_bundle(recipe: Recipe, output: Path) -> Bundle:
+def build_bundle(recipe: Recipe, output: Path, observing: Observing | None = None) -> Bundle:
     """Build, judge and write a bundle.
 
     Args:
         recipe: what to build.
         output: the bundle's folder. It appears whole or not at all; an earlier bundle there stays
             until the new one is complete.
+        observing: where observations come from; by default a run over the samples.
 
     Raises:
         ConfigError: the recipe does not fit the model or its sources.
@@ -101,7 +103,7 @@ def build_bundle(recipe: Recipe, output: Path) -> Bundle:
 
     """
     with atomic_directory(output, MANIFEST_NAME) as folder:
-        build = make_build(recipe)
+        build = make_build(recipe, observing or DirectObserving())
         refused = [c for c in build.candidates if c.record.gate and not c.record.gate.passed]
         if refused:
             report = output.with_name(f"{output.name}.refused.html")
@@ -117,7 +119,7 @@ def build_bundle(recipe: Recipe, output: Path) -> Bundle:
     return load_bundle(output)
 
 
-def make_build(recipe: Recipe) -> Build:
+def make_build(recipe: Recipe, observing: Observing) -> Build:
     """Do all of a build but the writing; see `build_bundle`."""
     task = make_task(recipe.task)
     prepared = prepare_model(recipe.model)
@@ -128,7 +130,7 @@ def make_build(recipe: Recipe) -> Build:
             closing(measuring_pipeline(task, prepared.model, exact=False))
         )
         samples = open_samples(recipe, stack)
-        bases = make_bases(recipe, prepared.model, rules, task, samples.calibration)
+        bases = make_bases(recipe, prepared.model, rules, task, samples.calibration, observing)
         if recipe.search is not None and recipe.gate is not None:
             # On the calibration frames: the gate's frames have to stay new to the candidate.
             seen = make_judge(recipe.gate, samples.calibration, reference)

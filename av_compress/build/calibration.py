@@ -10,22 +10,24 @@ from typing import Any
 
 import onnx
 
+from av_compress.build.observing import DirectObserving, Observation, Observing
 from av_compress.build.recipe import ThresholdConfig
 from av_compress.build.samples import SampleSet
 from av_compress.compress.emit.insertion import Ranges
-from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
+from av_compress.compress.observe.choose import choose_ranges
 from av_compress.compress.observe.observers import HistogramObserver
+from av_compress.compress.observe.statistics import PROBE_FRAMES, Wanted
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
-from av_compress.data.images import content_sha256
+from av_compress.data.sampling import stride
 from av_compress.engines.manifest import CalibrationRecord, FrameDigest
-from av_compress.errors import DataError
 from av_compress.fileio import sha256_bytes
 from av_compress.progress import track
 from av_compress.tasks.base import Task
 
-# FP16 has a factor of 128 between the limit of its use and its overflow: a few frames show
-# which tensors come near.
-PROBE_FRAMES = 8
+# The method that takes another one for each tensor.
+BEST = "best"
+# It looks at so many of the frames.
+TRIAL_FRAMES = 8
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Calibration:
     Attributes:
         observers: tensor name -> statistics of the activations.
         ranges: tensor name -> lowest and highest value represented.
+        methods: tensor name -> the method that chose its range.
         magnitudes: tensor name -> largest magnitude, for every float tensor.
         record: which frames, how chosen, for the manifest.
 
@@ -42,6 +45,7 @@ class Calibration:
 
     observers: Mapping[str, HistogramObserver]
     ranges: Ranges
+    methods: Mapping[str, str]
     magnitudes: Mapping[str, float]
     record: CalibrationRecord
 
@@ -52,41 +56,63 @@ def calibrate(
     task: Task[Any, Any],
     samples: SampleSet,
     threshold: ThresholdConfig,
+    observing: Observing | None = None,
 ) -> Calibration:
     """Observe `tensors` over the samples, one at a time, and choose a range for each.
+
+    Args:
+        model: FP32 model with inferred shapes.
+        tensors: names of float tensors.
+        task: makes the input tensors.
+        samples: the frames.
+        threshold: how ranges are chosen.
+        observing: where observations come from; by default a run over the samples.
 
     Raises:
         DataError: a sample or an activation is not finite; the frame is named.
 
     """
-    calibrator, probe = Calibrator(model, tensors), MagnitudeProbe(model)
-    digests: list[FrameDigest] = []
-    for frame in samples.frames("calibrate"):
-        prepared = task.preprocess(frame).tensors
-        try:
-            calibrator.observe(prepared)
-        except DataError as error:
-            raise DataError(f"calibration frame {frame.key}: {error}") from error
-        if len(digests) < PROBE_FRAMES:
-            probe.observe(prepared)
-        digests.append(FrameDigest(frame.key, content_sha256(frame)))
-    record = CalibrationRecord(
+    wanted = Wanted(histograms=tuple(tensors), magnitudes=PROBE_FRAMES)
+    observation = Observation(model, wanted, task, samples)
+    found = (observing or DirectObserving()).statistics(observation)
+    chosen = _choose(observation, found.histograms, threshold)
+    return Calibration(
+        observers=found.histograms,
+        ranges={name: limits for name, (limits, _) in chosen.items()},
+        methods={name: method for name, (_, method) in chosen.items()},
+        magnitudes=found.magnitudes,
+        record=_record(samples, threshold),
+    )
+
+
+def _choose(
+    observation: Observation,
+    observers: Mapping[str, HistogramObserver],
+    config: ThresholdConfig,
+) -> dict[str, tuple[tuple[float, float], str]]:
+    """Choose a range for every observed tensor, and name the method that did."""
+    if config.method == BEST:
+        samples, task = observation.samples, observation.task
+        positions = stride(len(samples), min(len(samples), TRIAL_FRAMES))
+        frames = samples.frames_at(positions, "try thresholds")
+        inputs = (task.preprocess(frame).tensors for frame in frames)
+        choices = choose_ranges(observation.model, observers, inputs)
+        return {name: (choice.range, choice.method) for name, choice in choices.items()}
+    method = ThresholdMethod(config.method)
+    return {
+        name: (find_range(observer, method, config.percentile), config.method)
+        for name, observer in track(observers.items(), f"thresholds: {config.method}")
+    }
+
+
+def _record(samples: SampleSet, threshold: ThresholdConfig) -> CalibrationRecord:
+    return CalibrationRecord(
         source=samples.source.description,
         sampling=samples.sampling,
         threshold=threshold.method,
-        sha256=sha256_bytes("\n".join(digest.sha256 for digest in digests).encode()),
-        frames=tuple(digests),
+        sha256=sha256_bytes("\n".join(samples.hashes).encode()),
+        frames=tuple(
+            FrameDigest(samples.source.key(index), sha256)
+            for index, sha256 in zip(samples.indices, samples.hashes)
+        ),
     )
-    ranges = choose_ranges(calibrator.observers, threshold)
-    return Calibration(calibrator.observers, ranges, probe.magnitudes, record)
-
-
-def choose_ranges(
-    observers: Mapping[str, HistogramObserver], config: ThresholdConfig
-) -> dict[str, tuple[float, float]]:
-    """Choose a range for every observed tensor by the recipe's method."""
-    method = ThresholdMethod(config.method)
-    return {
-        name: find_range(observer, method, config.percentile)
-        for name, observer in track(observers.items(), f"thresholds: {config.method}")
-    }

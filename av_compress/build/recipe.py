@@ -21,13 +21,14 @@ class SampleConfig:
     """Which recorded frames to take.
 
     Attributes:
-        source: a frame source's configuration, see `data.sources.open_source`.
+        sources: configurations of frame sources, see `data.sources.open_source`; frames are
+            divided evenly among them.
         samples: how many frames.
         sampling: `stride` or `coverage`.
 
     """
 
-    source: Mapping[str, Any]
+    sources: tuple[Mapping[str, Any], ...]
     samples: int
     sampling: str
 
@@ -192,4 +193,6 @@ def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
 
 
 def _samples(section: Mapping[str, Any]) -> SampleConfig:
-    return SampleConfig(section["source"], section["samples"], section["sampling"])
+    source = section["source"]
+    sources = tuple(source) if isinstance(source, list) else (source,)
+    return SampleConfig(sources, section["samples"], section["sampling"])

@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import Any
 
 from av_compress.build.recipe import Recipe, SampleConfig
 from av_compress.data.base import FrameSource
-from av_compress.data.sampling import SampleRequest, select, select_disjoint
+from av_compress.data.combined import combine
+from av_compress.data.sampling import ChosenFrame, SampleRequest, select, select_disjoint
 from av_compress.data.sources import open_source
+from av_compress.fileio import canonical_json
 from av_compress.progress import track
 from av_compress.tasks.base import ImageFrame
 
@@ -24,12 +27,14 @@ class SampleSet:
         source: where they come from.
         indices: which frames, ascending.
         sampling: how they were chosen.
+        hashes: hex SHA-256 of what each of them shows.
 
     """
 
     source: FrameSource
     indices: Sequence[int]
     sampling: str
+    hashes: Sequence[str]
 
     def __len__(self) -> int:
         """Count the frames."""
@@ -37,8 +42,12 @@ class SampleSet:
 
     def frames(self, label: str) -> Iterator[ImageFrame]:
         """Read the frames in order, with a progress bar."""
-        for index in track(self.indices, label):
-            yield self.source.read(index)
+        return self.frames_at(range(len(self)), label)
+
+    def frames_at(self, positions: Sequence[int], label: str) -> Iterator[ImageFrame]:
+        """Read some of the frames by their positions among all, with a progress bar."""
+        for position in track(positions, label):
+            yield self.source.read(self.indices[position])
 
 
 @dataclass(frozen=True)
@@ -61,25 +70,35 @@ def open_samples(recipe: Recipe, stack: ExitStack) -> BuildSamples:
         DataError: a source cannot be read, or has too few frames.
 
     """
-    source = _open(recipe, recipe.calibration, stack)
-    calibration = _request(source, recipe.calibration)
+    opened = _Opened(recipe, stack)
+    calibration = opened.request(recipe.calibration)
     if recipe.gate is None:
         return BuildSamples(_chosen(calibration, select(calibration)), None)
-    wanted = recipe.gate.samples
-    if wanted.source != recipe.calibration.source:
-        source = _open(recipe, wanted, stack)
-    gate = _request(source, wanted)
-    indices = select_disjoint(calibration, gate)
-    return BuildSamples(_chosen(calibration, indices[0]), _chosen(gate, indices[1]))
+    gate = opened.request(recipe.gate.samples)
+    frames = select_disjoint(calibration, gate)
+    return BuildSamples(_chosen(calibration, frames[0]), _chosen(gate, frames[1]))
 
 
-def _open(recipe: Recipe, config: SampleConfig, stack: ExitStack) -> FrameSource:
-    return stack.enter_context(closing(open_source(config.source, recipe.folder)))
+class _Opened:
+    """Opens every source once, however often the recipe names it."""
+
+    def __init__(self, recipe: Recipe, stack: ExitStack) -> None:
+        self._folder, self._stack = recipe.folder, stack
+        self._sources: dict[str, FrameSource] = {}
+
+    def request(self, config: SampleConfig) -> SampleRequest:
+        source = combine([self._open(one) for one in config.sources])
+        return SampleRequest(source, config.samples, config.sampling)
+
+    def _open(self, config: Mapping[str, Any]) -> FrameSource:
+        name = canonical_json(config)
+        if name not in self._sources:
+            source = open_source(config, self._folder)
+            self._sources[name] = self._stack.enter_context(closing(source))
+        return self._sources[name]
 
 
-def _request(source: FrameSource, config: SampleConfig) -> SampleRequest:
-    return SampleRequest(source, config.samples, config.sampling)
-
-
-def _chosen(request: SampleRequest, indices: Sequence[int]) -> SampleSet:
-    return SampleSet(request.source, indices, request.sampling)
+def _chosen(request: SampleRequest, frames: Sequence[ChosenFrame]) -> SampleSet:
+    indices = tuple(frame.index for frame in frames)
+    hashes = tuple(frame.sha256 for frame in frames)
+    return SampleSet(request.source, indices, request.sampling, hashes)

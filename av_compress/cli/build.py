@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av_compress.build.observing import Observing
 
 HELP = "compress a model by a recipe, measure it, and write the bundle"
 
@@ -20,6 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the bundle's folder; an earlier bundle there is replaced once the new one is whole",
     )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--observed",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="files of `av-compress observe`, all parts: what they observed is merged, not run",
+    )
+    where.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="observe anew, and keep nothing in the calibration cache ($AV_COMPRESS_CACHE, by "
+        "default ~/.cache/av_compress)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,9 +46,22 @@ def run(args: argparse.Namespace) -> int:
     from av_compress.build.recipe import load_recipe
     from av_compress.build.summary import build_summary
 
-    bundle = build_bundle(load_recipe(args.recipe), args.output)
+    bundle = build_bundle(load_recipe(args.recipe), args.output, _observing(args))
     print(build_summary(bundle.manifest))
     print(
         f"bundle: {args.output} (sha256 {bundle.sha256[:12]}); report: {args.output}/report.html"
     )
     return 0
+
+
+def _observing(args: argparse.Namespace) -> Observing:
+    """Choose where observations come from."""
+    from av_compress.build.cache import CalibrationCache, cache_folder
+    from av_compress.build.observe import open_parts
+    from av_compress.build.observing import CachedObserving, DirectObserving
+
+    if args.observed:
+        return open_parts(args.observed)
+    if args.no_cache:
+        return DirectObserving()
+    return CachedObserving(CalibrationCache(cache_folder() / "calibration"), print)

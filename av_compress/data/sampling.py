@@ -7,8 +7,8 @@ The same sources and counts always give the same frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import cv2
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from av_compress.data.base import FrameSource
+from av_compress.data.combined import CombinedSource
 from av_compress.data.images import content_sha256
 from av_compress.errors import DataError, FrameError
 from av_compress.progress import track
@@ -57,6 +58,14 @@ class SampleRequest:
             raise ValueError(f"{self.count} frames by {self.sampling!r}: one of {SAMPLINGS}")
 
 
+@dataclass(frozen=True)
+class ChosenFrame:
+    """A frame that was chosen: its index in the source, and the SHA-256 of what it shows."""
+
+    index: int
+    sha256: str
+
+
 def stride(n: int, count: int) -> tuple[int, ...]:
     """Choose `count` of `n` frames, evenly spaced by index, each from the middle of its share.
 
@@ -69,52 +78,46 @@ def stride(n: int, count: int) -> tuple[int, ...]:
     return tuple((2 * place + 1) * n // (2 * count) for place in range(count))
 
 
-def select(request: SampleRequest) -> tuple[int, ...]:
+def select(request: SampleRequest) -> tuple[ChosenFrame, ...]:
     """Choose frames, all of which can be decoded.
 
+    Every member of a combined source gives as many as any other, as far as it has them.
+
     Returns:
-        Indices into the source, ascending.
+        The chosen, by ascending index.
 
     Raises:
         DataError: the source has too few frames that can be decoded.
 
     """
-    pool = range(len(request.source))
-    return _select(request, pool, _Looks(request.source), frozenset())
-
-
-def even_coverage(source: FrameSource, count: int) -> tuple[int, ...]:
-    """Choose frames spread over time and over what they show; see `select`."""
-    return select(SampleRequest(source, count, "coverage"))
+    return _choose(_shares(request, {}), {}, {}, frozenset())
 
 
 def select_disjoint(
     calibration: SampleRequest, gate: SampleRequest
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+) -> tuple[tuple[ChosenFrame, ...], tuple[ChosenFrame, ...]]:
     """Choose frames to calibrate on and frames to judge on, never the same ones.
 
-    Where both come from the same source object, it is cut into blocks of time that alternate
-    between the two, and frames that can be spared are left out where the blocks meet, so that
-    neighbours that show almost the same are not on both sides. In any case no gate frame has the
-    pixels of a calibration frame. All chosen frames can be decoded.
+    Where both take frames of the same source object, alone or in combined sources, it is cut into
+    blocks of time that alternate between the two, and frames that can be spared are left out where
+    the blocks meet, so that neighbours that show almost the same are not on both sides. In any
+    case no gate frame has the pixels of a calibration frame. All chosen frames can be decoded.
 
     Returns:
-        Indices for calibration and for the gate, ascending.
+        The chosen for calibration and for the gate, by ascending index.
 
     Raises:
         DataError: there are too few frames, too few that can be decoded, or too few that differ.
 
     """
-    looks = _Looks(calibration.source)
-    own: Sequence[int] = range(len(calibration.source))
-    others: Sequence[int] = range(len(gate.source))
-    gate_looks = _Looks(gate.source)
-    if gate.source is calibration.source:
-        own, others = _blocks(calibration, gate)
-        gate_looks = looks
-    chosen = _select(calibration, own, looks, frozenset())
-    taken = frozenset(look.sha256 for look in looks.at(chosen) if look is not None)
-    return chosen, _select(gate, others, gate_looks, taken)
+    own = _shares(calibration, {})
+    others = _shares(gate, {id(share.request.source): share.request.count for share in own})
+    pairs = [(a, b) for a in own for b in others if a.request.source is b.request.source]
+    blocks = {id(a.request.source): _blocks(a.request, b.request) for a, b in pairs}
+    looks: dict[int, _Looks] = {}
+    chosen = _choose(own, {key: pair[0] for key, pair in blocks.items()}, looks, frozenset())
+    taken = frozenset(frame.sha256 for frame in chosen)
+    return chosen, _choose(others, {key: pair[1] for key, pair in blocks.items()}, looks, taken)
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,79 @@ class _Looks:
         return _Look(index, frame.stamp_ns, _thumbnail(frame), content_sha256(frame))
 
 
+@dataclass(frozen=True)
+class _Share:
+    """What a source, or one member of a combined source, has to give.
+
+    Attributes:
+        request: source, count and sampling.
+        first: index of the member's first frame in the whole source.
+
+    """
+
+    request: SampleRequest
+    first: int
+
+
+def _shares(request: SampleRequest, given: Mapping[int, int]) -> list[_Share]:
+    """Divide a request among the members of its source.
+
+    Args:
+        request: for the whole source.
+        given: id of a source -> how many of its frames others take.
+
+    """
+    source = request.source
+    if not isinstance(source, CombinedSource):
+        return [_Share(request, 0)]
+    free = [max(0, len(member) - given.get(id(member), 0)) for member in source.members]
+    if sum(free) < request.count:
+        raise DataError(
+            f"{request.count} frames of {source.description} are wanted, there are {sum(free)} "
+            "to choose from; ask for fewer samples or record more"
+        )
+    return [
+        _Share(replace(request, source=member, count=count), first)
+        for member, first, count in zip(source.members, source.firsts, _even(request.count, free))
+        if count
+    ]
+
+
+def _even(total: int, free: Sequence[int]) -> list[int]:
+    """Divide a total as evenly as what is free of each allows; the earlier take what is over."""
+    given = [0] * len(free)
+    while total:
+        unfilled = [place for place, most in enumerate(free) if given[place] < most]
+        part = max(1, total // len(unfilled))
+        for place in unfilled:
+            more = min(part, free[place] - given[place], total)
+            given[place] += more
+            total -= more
+    return given
+
+
+def _choose(
+    shares: Sequence[_Share],
+    pools: Mapping[int, Sequence[int]],
+    looks: dict[int, _Looks],
+    taken: frozenset[str],
+) -> tuple[ChosenFrame, ...]:
+    """Choose every share, from its pool or else from its whole source."""
+    chosen = []
+    for share in shares:
+        source = share.request.source
+        pool = pools.get(id(source), range(len(source)))
+        book = looks.setdefault(id(source), _Looks(source))
+        chosen += [
+            ChosenFrame(share.first + look.index, look.sha256)
+            for look in _select(share.request, pool, book, taken)
+        ]
+    return tuple(chosen)
+
+
 def _select(
     request: SampleRequest, pool: Sequence[int], looks: _Looks, taken: frozenset[str]
-) -> tuple[int, ...]:
+) -> list[_Look]:
     """Choose from `pool`; frames that turn out damaged or taken are replaced by others."""
     usable = list(pool)
     while len(usable) >= request.count:
@@ -191,7 +264,7 @@ def _blocks(calibration: SampleRequest, gate: SampleRequest) -> tuple[list[int],
     gap = min(spare // borders, max(1, n // (_GAP_SHARE * borders)))
     usable = n - gap * borders
     own = min(max(wanted[0], usable * wanted[0] // sum(wanted)), usable - wanted[1])
-    shares = zip(_shares(own, pairs), _shares(usable - own, pairs))
+    shares = zip(_pieces(own, pairs), _pieces(usable - own, pairs))
     start, parts = 0, []
     for size in chain.from_iterable(shares):
         parts.append(range(start, start + size))
@@ -199,7 +272,7 @@ def _blocks(calibration: SampleRequest, gate: SampleRequest) -> tuple[list[int],
     return list(chain(*parts[0::2])), list(chain(*parts[1::2]))
 
 
-def _shares(total: int, parts: int) -> list[int]:
+def _pieces(total: int, parts: int) -> list[int]:
     return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
 
 
@@ -209,14 +282,14 @@ def _thumbnail(frame: ImageFrame) -> Floats:
     return np.asarray(small.mean(axis=2, dtype=np.float64).ravel() / 255.0, np.float64)
 
 
-def _spread_out(looks: Sequence[_Look], count: int) -> tuple[int, ...]:
+def _spread_out(looks: Sequence[_Look], count: int) -> list[_Look]:
     """Choose `count` looks by farthest-point sampling over time and thumbnail.
 
     T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985. The first is
     the one nearest to the mean, so that the outcome depends on the frames alone.
     """
     if len(looks) == count:
-        return tuple(look.index for look in looks)
+        return list(looks)
     features = _features(looks)
     chosen = [int((features**2).sum(axis=1).argmin())]
     nearest = np.full(len(looks), np.inf)
@@ -225,7 +298,7 @@ def _spread_out(looks: Sequence[_Look], count: int) -> tuple[int, ...]:
         nearest = np.minimum(nearest, distance)
         nearest[chosen[-1]] = -1.0  # Below every distance, so that none is taken twice.
         chosen.append(int(nearest.argmax()))
-    return tuple(sorted(looks[place].index for place in chosen))
+    return [looks[place] for place in sorted(chosen)]
 
 
 def _features(looks: Sequence[_Look]) -> Floats:

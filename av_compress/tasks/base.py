@@ -125,6 +125,13 @@ class Task(Protocol, Generic[FrameT, ResultT]):
         """Return the whole configuration as JSON; `make_task(config)` gives an equal task."""
         ...
 
+    def preprocess_config(self) -> dict[str, Any]:
+        """Return what of the configuration decides the input tensors, as JSON.
+
+        Tasks that agree in it make the same tensors of the same frame.
+        """
+        ...
+
     def for_measuring(self) -> Task[FrameT, ResultT]:
         """Return this task as accuracy is measured with it.
 

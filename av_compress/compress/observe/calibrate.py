@@ -73,11 +73,6 @@ class Calibrator:
             for _ in pool.map(self._take, seen.items()):
                 pass
 
-    def merge(self, other: Calibrator) -> None:
-        """Take in what another run over the same model and tensors has observed."""
-        for name, observer in other.observers.items():
-            self._observers[name].merge(observer)
-
     def _take(self, item: tuple[str, Array]) -> None:
         name, array = item
         try:

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from av_compress.compress.graph import GraphIndex, is_depthwise
@@ -25,84 +27,123 @@ SHARES = np.geomspace(0.3, 1.0, 16)
 SMALLEST_FACTOR = 1e-4
 LEVELS = 127
 
+Tickets = npt.NDArray[np.uint64]
+
 
 class Reservoir:
     """Keeps random places of a tensor over samples, every place as likely as any other.
 
-    Source: Vitter, Random Sampling with a Reservoir, 1985, taken by blocks of a sample's rows.
-    Deterministic by the tensor's name.
+    Every place draws a number from its tensor's name, its sample and its position; the places
+    with the smallest numbers stay. What is kept depends neither on the order of the samples nor on
+    how they were divided among reservoirs that are merged later.
+
+    Source: Cohen and Kaplan, Summarizing Data Using Bottom-k Sketches, PODC 2007.
     """
 
     def __init__(self, name: str, rows: int = ROWS, per_sample: int = ROWS_PER_SAMPLE) -> None:
         """Keep at most `rows` places of tensor `name`, at most `per_sample` of a sample."""
-        self._generator = np.random.default_rng(zlib.crc32(name.encode()))
+        self._seed = zlib.crc32(name.encode())
         self._rows, self._per_sample = rows, per_sample
+        # Number drawn, sample, position: whoever draws the same number is still told apart.
+        self._tickets: Tickets = np.zeros((0, 3), np.uint64)
         self._kept: Array | None = None
-        self._filled = self._seen = 0
 
     @property
     def values(self) -> Array:
-        """What was kept, float32 [places, channels]."""
+        """What was kept, float32 [places, channels], in the order of the numbers drawn."""
         if self._kept is None:
             return np.zeros((0, 0), np.float32)
-        return self._kept[: self._filled]
+        return self._kept[_ranked(self._tickets)]
 
-    def observe(self, array: Array, channel_axis: int) -> None:
-        """Take some places of one sample's tensor."""
+    def observe(self, array: Array, channel_axis: int, sample: int) -> None:
+        """Take some places of one sample's tensor.
+
+        Args:
+            array: the tensor.
+            channel_axis: which of its axes holds the channels.
+            sample: 64-bit number of the sample, see `sample_number`.
+
+        """
         moved = np.moveaxis(array, channel_axis, -1)
         places = moved.reshape(-1, moved.shape[-1])
+        drawn = np.random.PCG64(np.random.SeedSequence([self._seed, sample])).random_raw(
+            len(places)
+        )
         count = min(len(places), self._per_sample)
-        chosen = places[self._generator.choice(len(places), count, replace=False)]
+        chosen = np.argpartition(drawn, count - 1)[:count] if count else np.zeros(0, np.int64)
+        tickets = np.empty((count, 3), np.uint64)
+        tickets[:, 0], tickets[:, 1], tickets[:, 2] = drawn[chosen], sample, chosen
+        self._admit(tickets, places[chosen])
+
+    def merge(self, other: Reservoir) -> None:
+        """Take in what another reservoir of the same tensor has kept."""
+        if other._kept is not None:
+            self._admit(other._tickets, other._kept[: len(other._tickets)])
+
+    def state(self) -> dict[str, Array]:
+        """Return what was kept as arrays, for storage; see `from_state`."""
+        return {"tickets": self._tickets[_ranked(self._tickets)], "values": self.values}
+
+    @staticmethod
+    def from_state(name: str, state: Mapping[str, Array]) -> Reservoir:
+        """Restore what `state` of the reservoir of tensor `name` returned."""
+        reservoir = Reservoir(name)
+        if len(state["tickets"]):
+            reservoir._admit(state["tickets"].astype(np.uint64), state["values"])
+        return reservoir
+
+    def _admit(self, tickets: Tickets, rows: Array) -> None:
+        """Let newcomers take the free rows, and those of the kept that have to leave."""
         if self._kept is None:
-            self._kept = np.empty((self._rows, places.shape[1]), np.float32)
-        for row in self._slots(count):
-            if row[1] < self._rows:
-                self._kept[row[1]] = chosen[row[0]]
+            self._kept = np.empty((self._rows, rows.shape[1]), np.float32)
+        filled = len(self._tickets)
+        everyone = np.concatenate((self._tickets, tickets))
+        staying = np.zeros(len(everyone), bool)
+        staying[_ranked(everyone)[: self._rows]] = True
+        entering = np.flatnonzero(staying[filled:])
+        slots = np.flatnonzero(~staying[:filled])
+        free = np.arange(filled, filled + len(entering) - len(slots))
+        slots = np.concatenate((slots, free))
+        self._kept[slots] = rows[entering]
+        held = np.empty((int(staying.sum()), 3), np.uint64)
+        held[:filled] = self._tickets
+        held[slots] = tickets[entering]
+        self._tickets = held
 
-    def _slots(self, count: int) -> list[tuple[int, int]]:
-        slots = []
-        for position in range(count):
-            if self._filled < self._rows:
-                slots.append((position, self._filled))
-                self._filled += 1
-            else:
-                slots.append((position, int(self._generator.integers(0, self._seen + 1))))
-            self._seen += 1
-        return slots
+
+def sample_number(tensors: Tensors) -> int:
+    """Return a 64-bit number that a sample gets from its content, in whatever process."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return int.from_bytes(digest.digest()[:8], "little")
 
 
-class ChannelProbe:
-    """Finds, for every depthwise convolution that is to be INT8, what makes its channels alike."""
+class ChannelObserver:
+    """Runs a model and keeps places of some of its tensors, whose axis 1 holds the channels."""
 
-    def __init__(self, model: onnx.ModelProto, plan: PrecisionPlan, threads: int = 0) -> None:
+    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int = 0) -> None:
         """Prepare.
 
         Args:
             model: prepared FP32 model.
-            plan: which of its nodes are to be INT8.
+            tensors: names of float tensors: graph inputs or outputs of nodes.
             threads: of ONNX Runtime; 0 takes every core.
 
         Raises:
             ModelError: the model does not load.
 
         """
-        index = GraphIndex(model)
-        quantised = plan.quantised()
-        layers = [
-            layer
-            for node in model.graph.node
-            if node.name in quantised and (layer := Layer.of(index, node)) is not None
-        ]
-        # Two that read one tensor would each need a multiplication of their own: still exact.
-        self._read = {
-            layer.name: layer.node.input[0]
-            for layer in layers
-            if is_depthwise(layer.node, layer.weight)
-        }
-        tensors = dict.fromkeys(self._read.values())
-        self._inner = [name for name in tensors if name in index.producers]
+        inputs = {value.name for value in model.graph.input}
+        self._inner = [name for name in tensors if name not in inputs]
         self._reservoirs = {name: Reservoir(name) for name in tensors}
         self._session = watching_session(model, self._inner, threads) if self._inner else None
+
+    @property
+    def reservoirs(self) -> Mapping[str, Reservoir]:
+        """Tensor name -> what was kept of it."""
+        return self._reservoirs
 
     def observe(self, tensors: Tensors) -> None:
         """Run one sample.
@@ -111,22 +152,76 @@ class ChannelProbe:
             DataError: an activation is not finite; the tensor is named.
 
         """
+        if not self._reservoirs:
+            return
         values: dict[str, Array] = dict(tensors)
         if self._session is not None:
             values.update(zip(self._inner, self._session.run(self._inner, dict(tensors))))
+        number = sample_number(tensors)
         for name, reservoir in self._reservoirs.items():
             if not np.isfinite(values[name]).all():
-                raise DataError(f"tensor '{name}' holds NaN or infinity")
-            reservoir.observe(values[name], channel_axis=1)
+                raise DataError(
+                    f"tensor '{name}' holds values that are not finite (NaN or infinity)"
+                )
+            reservoir.observe(values[name], channel_axis=1, sample=number)
+
+
+class ChannelProbe:
+    """Finds, for every depthwise convolution that is to be INT8, what makes its channels alike."""
+
+    def __init__(self, model: onnx.ModelProto, plan: PrecisionPlan, threads: int = 0) -> None:
+        """Prepare; see `depthwise_inputs` and `ChannelObserver` for the arguments and errors."""
+        self._read = depthwise_inputs(model, plan)
+        self._observer = ChannelObserver(model, sorted(set(self._read.values())), threads)
+
+    def observe(self, tensors: Tensors) -> None:
+        """Run one sample; see `ChannelObserver.observe`."""
+        self._observer.observe(tensors)
 
     def factors(self) -> Mapping[str, Array]:
         """Return node name -> factor of each input channel, the largest being 1."""
-        found = {}
-        for node, tensor in self._read.items():
-            thresholds = channel_thresholds(self._reservoirs[tensor].values)
-            if thresholds.size:
-                found[node] = np.maximum(thresholds / thresholds.max(), SMALLEST_FACTOR)
-        return found
+        return channel_factors(self._read, self._observer.reservoirs)
+
+
+def depthwise_inputs(model: onnx.ModelProto, plan: PrecisionPlan) -> dict[str, str]:
+    """Return the depthwise convolutions that are to be INT8 and the tensors that they read.
+
+    Args:
+        model: prepared FP32 model.
+        plan: which of its nodes are to be INT8.
+
+    """
+    index = GraphIndex(model)
+    quantised = plan.quantised()
+    layers = [
+        layer
+        for node in model.graph.node
+        if node.name in quantised and (layer := Layer.of(index, node)) is not None
+    ]
+    # Two that read one tensor would each need a multiplication of their own: still exact.
+    return {
+        layer.name: layer.node.input[0]
+        for layer in layers
+        if is_depthwise(layer.node, layer.weight)
+    }
+
+
+def channel_factors(
+    read: Mapping[str, str], reservoirs: Mapping[str, Reservoir]
+) -> dict[str, Array]:
+    """Return node name -> factor of each input channel, the largest being 1.
+
+    Args:
+        read: node name -> the tensor that it reads.
+        reservoirs: tensor name -> what was kept of it.
+
+    """
+    found = {}
+    for node, tensor in read.items():
+        thresholds = channel_thresholds(reservoirs[tensor].values)
+        if thresholds.size:
+            found[node] = np.maximum(thresholds / thresholds.max(), SMALLEST_FACTOR)
+    return found
 
 
 def channel_thresholds(values: Array) -> Array:
@@ -148,3 +243,8 @@ def channel_thresholds(values: Array) -> Array:
         best = np.where(error < least, largest * share, best)
         least = np.minimum(error, least)
     return np.asarray(best)
+
+
+def _ranked(tickets: Tickets) -> npt.NDArray[np.intp]:
+    """Return the order of tickets: by number, then by sample, then by position."""
+    return np.lexsort((tickets[:, 2], tickets[:, 1], tickets[:, 0]))

@@ -69,6 +69,11 @@ class CameraDetection:
         """Return the whole configuration, every default filled in."""
         return self.settings.to_config()
 
+    def preprocess_config(self) -> dict[str, Any]:
+        """Return the kind, the input and the resize; see `Task.preprocess_config`."""
+        config = self.config()
+        return {key: config[key] for key in ("kind", "input", "resize")}
+
     def for_measuring(self) -> CameraDetection:
         """Return the task with a score threshold of at most 0.05; see `Task.for_measuring`."""
         return self.with_score_threshold(min(self.settings.score_threshold, _MEASURING_SCORE))

@@ -1,0 +1,133 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""One method for the thresholds of all tensors, against the best for each.
+
+    python benchmarks/thresholds.py [--data ../shared/data] [--models NAME ...]
+
+Real detectors in the `tensorrt` form, scales of depthwise convolutions migrated, with every
+convolution in INT8 and with 95 % of the multiply-accumulates (the same nodes spared for every
+method, in the order of their sensitivity). Calibrated on the train images, judged on the val
+images as in benchmarks/sampling.py. How much of a difference is chance is shown by thresholds by
+MSE that are each moved by up to 3 %, at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import save_results
+from fidelity import MODELS, ROOT, Detector
+from mixed_precision import EVERYTHING, spare
+from sampling import OutputJudge
+
+from av_compress.build.calibration import TRIAL_FRAMES
+from av_compress.compress.emit.insertion import Ranges
+from av_compress.compress.emit.quantize import quantize, tensors_to_observe
+from av_compress.compress.observe.channels import channel_factors, depthwise_inputs
+from av_compress.compress.observe.choose import choose_ranges
+from av_compress.compress.observe.observers import HistogramObserver
+from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
+from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
+from av_compress.compress.plan.precision import make_plan
+from av_compress.compress.refine.migration import migrate
+from av_compress.compress.search.sensitivity import measure_sensitivity
+from av_compress.data.sampling import stride
+from av_compress.tensors import Tensors
+
+SHARES = (1.0, 0.95)
+MOVED, SEEDS = 0.03, 6
+SENSITIVITY_FRAMES = 6
+
+
+def observe(detector: Detector, model: Any, wanted: Wanted, inputs: list[Tensors]) -> Statistics:
+    run = ObserverRun(model, wanted, threads=1)
+    for position, tensors in enumerate(inputs):
+        run.observe(tensors, position)
+    return run.statistics
+
+
+def moved(ranges: Ranges, seed: int) -> Ranges:
+    generator = np.random.default_rng(seed)
+    factors = generator.uniform(1 - MOVED, 1 + MOVED, len(ranges))
+    return {name: (low * f, high * f) for (name, (low, high)), f in zip(ranges.items(), factors)}
+
+
+def methods(observers: Mapping[str, HistogramObserver]) -> dict[str, Ranges]:
+    return {
+        method.value: {name: find_range(seen, method) for name, seen in observers.items()}
+        for method in ThresholdMethod
+    }
+
+
+def measure(name: str, data: Path) -> dict[str, Any]:
+    detector = Detector.open(name, data)
+    judge = OutputJudge(detector)
+    inputs = list(detector.calibration())
+    plan = make_plan(detector.model, EVERYTHING)
+    read = depthwise_inputs(detector.model, plan)
+    kept = observe(detector, detector.model, Wanted(channels=tuple(read.values())), inputs)
+    model, _ = migrate(detector.model, channel_factors(read, kept.channels))
+    tensors = tensors_to_observe(model, plan, "tensorrt")
+    observers = observe(detector, model, Wanted(tensors), inputs).histograms
+    started = time.perf_counter()
+    trials = [inputs[place] for place in stride(len(inputs), TRIAL_FRAMES)]
+    choices = choose_ranges(model, observers, trials, threads=1)
+    seconds = time.perf_counter() - started
+    tried = methods(observers)
+    tried["best"] = {name: choice.range for name, choice in choices.items()}
+    few = [inputs[place] for place in stride(len(inputs), SENSITIVITY_FRAMES)]
+    ranking = measure_sensitivity(model, plan, tried["mse"], "tensorrt", few)
+    found: dict[str, Any] = {
+        "seconds": round(seconds, 1),
+        "chosen": dict(Counter(choice.method for choice in choices.values())),
+        "shares": {},
+    }
+    for share in SHARES:
+        spared = spare(plan, ranking, share)
+
+        def accuracy(ranges: Ranges, spared: Any = spared) -> dict[str, float]:
+            return judge.measure(quantize(model, spared, ranges, {}, "tensorrt"))
+
+        rows = {method: accuracy(ranges) for method, ranges in tried.items()}
+        chance = [accuracy(moved(tried["mse"], seed)) for seed in range(SEEDS)]
+        figures = {
+            "int8_mac_share": round(spared.int8_mac_share(), 4),
+            "methods": rows,
+            "chance": {
+                key: [min(c[key] for c in chance), max(c[key] for c in chance)]
+                for key in chance[0]
+            },
+        }
+        found["shares"][f"{share:.2f}"] = figures
+        show(name, figures)
+    return found
+
+
+def show(name: str, figures: Mapping[str, Any]) -> None:
+    cells = [f"{m} {row['agreement_ap']:.2f}" for m, row in figures["methods"].items()]
+    low, high = figures["chance"]["agreement_ap"]
+    print(
+        f"{name:24} {figures['int8_mac_share']:.1%} INT8, agreement AP: {', '.join(cells)}; "
+        f"chance {low:.2f} to {high:.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    args = parser.parse_args()
+    figures = {name: measure(name, args.data) for name in args.models}
+    if tuple(args.models) == MODELS:
+        save_results("thresholds", figures)
+
+
+if __name__ == "__main__":
+    main()
