@@ -13,7 +13,8 @@ import pytest
 from helpers_models import Network, prepared, residual_network, run, samples, sqnr_db
 from onnx import TensorProto
 
-from av_compress.compress.emit.fp16 import half_scale, to_fp16
+from av_compress.compress.emit.fp16 import to_fp16
+from av_compress.compress.emit.holds import half_scale
 from av_compress.compress.observe.calibrate import MagnitudeProbe
 from av_compress.compress.optimize.prepare import prepare_model
 
