@@ -15,6 +15,7 @@ class Form:
     Attributes:
         quantised: what a quantised node computes in, as manifests say it: `int8`, `fp8`, or
             `int8_weights` where only the weights are integers and the arithmetic is FP32.
+        half: what is not quantised can be FP16.
         simulated: made for a device that the CPU only simulates: every pair of Q and DQ is
             computed as it stands, since fused kernels of CPUs without VNNI saturate. What it takes
             there says nothing of the device.
@@ -24,8 +25,13 @@ class Form:
     """
 
     quantised: str = "int8"
+    half: bool = False
     simulated: bool = False
     folded: bool = False
+
+    def precision(self, planned: str) -> str:
+        """Return what a node computes in, as manifests say it, for what a plan says of it."""
+        return self.quantised if planned == "int8" else planned
 
     def computes_pairs(self, on_gpu: bool) -> bool:
         """Tell whether ONNX Runtime must not fuse pairs of Q and DQ."""
@@ -33,11 +39,11 @@ class Form:
 
 
 FORMS: Mapping[str, Form] = {
-    "tensorrt": Form(simulated=True),
-    "tensorrt_fp8": Form(quantised="fp8", simulated=True),
+    "tensorrt": Form(half=True, simulated=True),
+    "tensorrt_fp8": Form("fp8", half=True, simulated=True),
     "cpu": Form(),
     "cpu_dynamic": Form(),
-    "weight_only": Form(quantised="int8_weights", folded=True),
+    "weight_only": Form("int8_weights", folded=True),
 }
 
 # The forms in the order in which a provider gains by them.

@@ -28,6 +28,8 @@ class HalfWriter:
         """
         self._graph, self._half, self._forced = graph, half, forced
         self._nodes = tuple(graph)
+        made = (value for node in self._nodes for value in node.outputs)
+        self._floats = [value for value in (*graph.inputs, *made) if holds.is_float(value)]
         self._names = set(ir.convenience.create_value_mapping(graph))
         self._halves: dict[str, ir.Value] = {}
 
@@ -38,7 +40,7 @@ class HalfWriter:
                 self._give_both_types(node)
             elif node.name in self._half:
                 self._change_outputs(node)
-        for value in (*self._graph.inputs, *(v for n in self._nodes for v in n.outputs)):
+        for value in self._floats:
             self._cast_readers(value)
         for node in tuple(self._graph):
             self._round_constants(node)
@@ -96,8 +98,6 @@ class HalfWriter:
 
     def _cast_readers(self, value: ir.Value) -> None:
         """Insert the one Cast of a tensor, if any reader wants the other type."""
-        if value.dtype not in _SUFFIXES:
-            return
         other = _FLOAT if value.dtype == _HALF else _HALF
         readers = self._readers(value, other)
         is_output = value.is_graph_output() and other == _FLOAT and value.name is not None
