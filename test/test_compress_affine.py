@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.layers import Layer
 from av_compress.compress.refine.affine import Affine, can_shift, insert_affines
-from av_compress.compress.refine.choose_affine import channel_ranges, choose_affine
+from av_compress.compress.refine.choose_affine import choose_affine
 from av_compress.errors import ModelError
 
 
@@ -180,15 +180,3 @@ def test_no_shift_is_chosen_where_none_can_be_made_up_for(tmp_path):
     layer = layer_of(prepared(network(1, 3, True, 7), tmp_path))
     choice = choose_affine(layer, rectified(np.random.default_rng(8), 3.0), shiftable=False)
     assert choice is None or not choice.affine.shifted
-
-
-def test_ranges_of_channels_leave_out_long_tails():
-    rng = np.random.default_rng(9)
-    rows = rng.uniform(0, 1, (4000, 3))
-    rows[:, 1] -= 0.5
-    rows[:, 2] = rng.laplace(size=4000)
-    low, high = channel_ranges(rows)
-    np.testing.assert_allclose(low[:2], [0, -0.5], atol=0.05)
-    np.testing.assert_allclose(high[:2], [1, 0.5], atol=0.05)
-    # An exponential tail is worth clipping at 8 bits.
-    assert high[2] < rows[:, 2].max()

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -14,17 +14,13 @@ from av_compress.build.calibration import Calibration, calibrate
 from av_compress.build.observing import Observation, Observing
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import SampleSet
-from av_compress.compress.emit.quantize import tensors_to_observe
+from av_compress.compress.emit.quantize import adapt_rules, tensors_to_observe
 from av_compress.compress.observe.channels import channel_factors, depthwise_inputs
 from av_compress.compress.observe.statistics import Wanted
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
 from av_compress.compress.refine.migration import Migrated, migrate
 from av_compress.compress.search.plan_search import Search
 from av_compress.tasks.base import Task
-
-# The forms in which migrated scales pay. Integer kernels of the cpu form requantise what the
-# convolution before a multiplication makes with one scale: small channels are lost there already.
-MIGRATING_FORMS = frozenset({"tensorrt"})
 
 
 @dataclass(frozen=True)
@@ -81,10 +77,10 @@ def emitters_apart(
     recipe: Recipe, rules: PrecisionRules
 ) -> list[tuple[list[str], PrecisionRules]]:
     """Divide the forms into those that share a basis, each with the rules for it."""
-    migrating = [e for e in recipe.emitters if rules.migrate and e in MIGRATING_FORMS]
-    others = [e for e in recipe.emitters if e not in migrating]
-    divided = [(migrating, rules), (others, replace(rules, migrate=False))]
-    return [(emitters, own) for emitters, own in divided if emitters]
+    divided: dict[PrecisionRules, list[str]] = {}
+    for emitter in recipe.emitters:
+        divided.setdefault(adapt_rules(rules, emitter), []).append(emitter)
+    return [(emitters, own) for own, emitters in divided.items()]
 
 
 def make_basis(

@@ -23,9 +23,11 @@ from av_compress.build.samples import open_samples
 from av_compress.build.search import search_basis
 from av_compress.build.story import build_report
 from av_compress.compress.emit.quantize import narrow_plan, quantize
+from av_compress.compress.emit.simulate import simulate_half
 from av_compress.compress.optimize.prepare import PreparedModel, prepare_model
 from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
+from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import (
     ArtefactRecord,
     CalibrationRecord,
@@ -33,7 +35,6 @@ from av_compress.engines.manifest import (
     ModelRecord,
     NodeRecord,
 )
-from av_compress.engines.onnxruntime import quantises_half_exactly
 from av_compress.errors import GateError
 from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, write_text
 from av_compress.progress import check_interrupt
@@ -165,28 +166,25 @@ def _candidate(emitter: str, basis: Basis, task: Task[Any, Any], judge: Judge | 
     emitted = quantize(model, plan, calibration.ranges, calibration.magnitudes, emitter)
     data = emitted.SerializeToString(deterministic=True)
     # A form may have to leave in float what the other computes in INT8.
-    plan = narrow_plan(model, plan, emitter)
+    plan = narrow_plan(model, plan, emitter, calibration.magnitudes)
+    form = FORMS[emitter]
     record = ArtefactRecord(
         path=f"{emitter}/model.onnx",
         sha256=sha256_bytes(data),
         bytes=len(data),
-        int8_mac_share=round(plan.int8_mac_share(), 6),
+        int8_mac_share=round(plan.int8_mac_share(), 6) if form.quantised == "int8" else 0.0,
         nodes=tuple(
-            NodeRecord(node.node, node.op_type, node.precision.value, node.reason)
+            NodeRecord(node.node, node.op_type, form.precision(node.precision.value), node.reason)
             for node in plan.nodes
         ),
         gate=None,
     )
     if judge is None:
         return Candidate(emitter, data, record, None)
-    # The tensorrt form is judged as TensorRT would compute it, the cpu form as it is served.
-    judged = emitted
-    if emitter == "tensorrt" and not quantises_half_exactly():
-        # Where FP16 would be simulated wrongly, the INT8 part is judged with FP32 around it.
-        judged = quantize(
-            model, plan.in_fp32(), calibration.ranges, calibration.magnitudes, emitter
-        )
-    with closing(measuring_pipeline(task, judged, exact=emitter == "tensorrt")) as pipeline:
+    # A form for another device is judged as that would compute it, the others as they are served.
+    judged = simulate_half(emitted) if form.simulated else emitted
+    exact = form.computes_pairs(on_gpu=False)
+    with closing(measuring_pipeline(task, judged, exact)) as pipeline:
         observed = judge.observe(pipeline, f"gate: {emitter}")
     return Candidate(emitter, data, replace(record, gate=judge.gate(observed)), observed)
 

@@ -16,6 +16,7 @@ from av_compress.compress.emit.quantize import narrow_plan, quantize
 from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.compress.search.plan_search import search_plan
 from av_compress.compress.search.sensitivity import measure_sensitivity
+from av_compress.engines.forms import FORMS
 from av_compress.tasks.base import Task
 
 
@@ -45,7 +46,8 @@ def search_basis(
 
     def loss_of(candidate: PrecisionPlan) -> float:
         emitted = quantize(model, candidate.in_fp32(), ranges, {}, emitter)
-        with closing(measuring_pipeline(task, emitted, exact=emitter == "tensorrt")) as pipeline:
+        exact = FORMS[emitter].computes_pairs(on_gpu=False)
+        with closing(measuring_pipeline(task, emitted, exact)) as pipeline:
             return reference - judge.figures(judge.observe(pipeline, f"search: {emitter}"))[metric]
 
     found = search_plan(plan, ranking, loss_of, judge.config.max_loss, config.evaluations)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from av_compress.engines.forms import FORMS
 from av_compress.report.build_data import FP32, BuildReport, Execution, PassRow, TensorRange
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def _execution(build: Build) -> Iterator[Execution]:
     reference = build.judge.reference
     yield Execution(FP32, reference.engine, reference.execute_ms)
     for candidate in build.candidates:
-        # TensorRT's form is only simulated here, in float: its time says nothing.
-        if candidate.emitter == "cpu" and candidate.observed is not None:
+        # A form that is only simulated here, in float: its time says nothing.
+        if candidate.observed is not None and not FORMS[candidate.emitter].simulated:
             observed = candidate.observed
             yield Execution(candidate.emitter, observed.engine, observed.execute_ms)
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from av_compress.engines.forms import FORMS
 from av_compress.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--emitter",
-        choices=("tensorrt", "cpu"),
+        choices=tuple(FORMS),
         help="which of the bundle's models; by default the one for this machine",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")

@@ -10,6 +10,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from av_compress.engines.forms import FORMS
+
 if TYPE_CHECKING:
     from av_compress.data.bags import BagImages
     from av_compress.engines.bundle import Bundle
@@ -61,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_engine_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--emitter",
-        choices=("tensorrt", "cpu"),
+        choices=tuple(FORMS),
         help="which of the bundle's models to run; by default the one that suits the provider",
     )
     group.add_argument(

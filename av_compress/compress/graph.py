@@ -112,6 +112,11 @@ def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
     return next((int(a.i) for a in node.attribute if a.name == name), default)
 
 
+def float_attribute(node: onnx.NodeProto, name: str, default: float) -> float:
+    """Return a float attribute of a node."""
+    return next((float(a.f) for a in node.attribute if a.name == name), default)
+
+
 def text_attribute(node: onnx.NodeProto, name: str, default: str = "") -> str:
     """Return a text attribute of a node."""
     return next((str(a.s, "utf-8") for a in node.attribute if a.name == name), default)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from av_compress.engines.base import Engine
+from av_compress.engines.forms import FORMS, ON_CPU, ON_GPU
 from av_compress.engines.manifest import ArtefactRecord, Manifest
 from av_compress.engines.onnxruntime import CUDA, OnnxRuntimeEngine, OrtOptions
 from av_compress.engines.pipeline import Pipeline
@@ -78,7 +79,7 @@ class Bundle:
 
     def default_emitter(self, options: OrtOptions) -> str:
         """Choose the artefact that suits the provider: `tensorrt`'s form on a GPU, else `cpu`."""
-        wanted = ("tensorrt", "cpu") if CUDA in options.providers else ("cpu", "tensorrt")
+        wanted = ON_GPU if CUDA in options.providers else ON_CPU
         return next((name for name in wanted if name in self.manifest.artefacts), wanted[0])
 
     def open_engine(
@@ -108,8 +109,7 @@ class Bundle:
             raise BundleError(
                 "not_accepted", f"{self.root}: the {emitter} artefact failed its gate"
             )
-        if emitter == "tensorrt" and CUDA not in options.providers:
-            # Signed integer kernels saturate on CPUs without VNNI: compute what TensorRT would.
+        if FORMS[emitter].computes_pairs(CUDA in options.providers):
             options = replace(options, exact_quantization=True)
         return OnnxRuntimeEngine(self.read_artefact(emitter), options)
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
 
 from av_compress.engines.base import RunResult, RunTiming
 from av_compress.errors import EngineError
@@ -156,28 +154,6 @@ class OnnxRuntimeEngine:
             spec.name: self._buffers[spec.name] if spec.name in self._buffers else value.numpy()
             for spec, value in zip(self.outputs, values)
         }
-
-
-@cache
-def quantises_half_exactly() -> bool:
-    """Tell whether this ONNX Runtime rounds in QuantizeLinear on FP16, as the standard says.
-
-    Version 1.23, the last for Python 3.10, truncates instead, which costs 6 dB.
-    """
-    node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"])
-    constants = [
-        numpy_helper.from_array(np.float16(1.0), "scale"),
-        numpy_helper.from_array(np.int8(0), "zero"),
-    ]
-    border = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT16, [2]),
-        helper.make_tensor_value_info("q", TensorProto.INT8, [2]),
-    ]
-    graph = helper.make_graph([node], "probe", border[:1], border[1:], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-    session = ort.InferenceSession(model.SerializeToString(), providers=[CPU])
-    found = session.run(None, {"x": np.array([0.75, -0.75], np.float16)})[0]
-    return bool(np.array_equal(found, [1, -1]))
 
 
 def _open_session(model: Path | bytes, options: OrtOptions) -> Any:

@@ -22,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from av_compress.engines.bundle import Bundle, load_bundle
+from av_compress.engines.forms import FORMS
 from av_compress.engines.onnxruntime import CUDA, OrtOptions
 from av_compress.errors import AvCompressError, ConfigError, EngineError
 from av_compress.nodes.parameters import declare_parameters, read_parameters
@@ -293,10 +294,12 @@ def _monitor(parameters: Mapping[str, Any]) -> Monitor:
 
 
 def _identity(bundle: Bundle, options: OrtOptions) -> dict[str, str]:
-    record = bundle.record(bundle.default_emitter(options))
-    share = record.int8_mac_share
+    emitter = bundle.default_emitter(options)
+    share = bundle.record(emitter).int8_mac_share
+    quantised = FORMS[emitter].quantised
+    otherwise = "float" if quantised == "int8" else quantised
     return {
         "bundle": bundle.manifest.name,
         "bundle_sha256": bundle.sha256,
-        "precision": f"int8 ({share:.0%} of multiply-accumulates)" if share else "float",
+        "precision": f"int8 ({share:.0%} of multiply-accumulates)" if share else otherwise,
     }

@@ -30,8 +30,21 @@ from av_compress.report.plots import (
 
 # Of few objects a class's AP says little: these are the classes with most.
 _CLASSES = 12
-_COLORS = {FP32: REFERENCE, "tensorrt": CANDIDATE, "cpu": WARN}
-_PRECISIONS = {"int8": CANDIDATE, "fp16": "#7fb2e5", "fp32": REFERENCE}
+_COLORS = {
+    FP32: REFERENCE,
+    "tensorrt": CANDIDATE,
+    "cpu": WARN,
+    "cpu_dynamic": "#7a5195",
+    "weight_only": "#2e8b57",
+    "tensorrt_fp8": "#7fb2e5",
+}
+_PRECISIONS = {
+    "int8": CANDIDATE,
+    "fp8": CANDIDATE,
+    "int8_weights": "#2e8b57",
+    "fp16": "#7fb2e5",
+    "fp32": REFERENCE,
+}
 
 
 def accuracy(report: BuildReport) -> Picture:

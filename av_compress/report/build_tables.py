@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import ArtefactRecord, CalibrationRecord, Manifest
 from av_compress.metrics.average_precision import ClassAP, DetectionAP
 from av_compress.metrics.range_error import signal_to_noise_db
@@ -24,7 +25,7 @@ from av_compress.report.numbers import (
 )
 from av_compress.report.tables import Cell, Table
 
-NAMES = {FP32: "FP32", "tensorrt": "tensorrt form", "cpu": "cpu form"}
+NAMES = {FP32: "FP32", **{name: f"{name} form" for name in FORMS}}
 TRUTHS = {"labels": "labels", "agreement": "FP32’s own detections"}
 METRICS = {
     "ap50": "AP50 on labels",

@@ -11,7 +11,7 @@ concatenation, addition, pooling, resizing) run in integers with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -25,7 +25,7 @@ from av_compress.compress.emit.insertion import (
     weight_axis,
 )
 from av_compress.compress.graph import WEIGHTED, GraphIndex, is_depthwise, text_attribute
-from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
 from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 63
@@ -68,7 +68,17 @@ class _Region:
     scaled_as: Mapping[str, str]
 
 
-def narrow(model: onnx.ModelProto, plan: PrecisionPlan) -> PrecisionPlan:
+def adapt(rules: PrecisionRules) -> PrecisionRules:
+    """Migrate no scales: what integer kernels make has one scale for all channels anyway.
+
+    In front of a multiplication that undoes a migration, small channels are lost already.
+    """
+    return replace(rules, migrate=False)
+
+
+def narrow(
+    model: onnx.ModelProto, plan: PrecisionPlan, magnitudes: Mapping[str, float]
+) -> PrecisionPlan:
     """Take out of a plan what has no place in this form; see `quantize.narrow_plan`."""
     index = GraphIndex(model)
     quantised = plan.quantised()

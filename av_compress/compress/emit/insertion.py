@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
+from onnx import helper
 
 from av_compress.compress.graph import attribute
 from av_compress.tensors import Array
@@ -26,7 +27,7 @@ class Quantiser:
 
     Attributes:
         scale: float32, a scalar or one per channel; positive.
-        zero_point: int8 or uint8, of the same shape.
+        zero_point: int8, uint8 or FP8, of the same shape.
         axis: the channel's axis; unused for a scalar scale.
 
     """
@@ -98,11 +99,12 @@ class Inserter:
         del graph.node[:]
         graph.node.extend(nodes)
         graph.initializer.extend(self._added[name] for name in sorted(self._added))
-        _drop_unused_constants(graph)
+        drop_unused_constants(graph)
         return self._model
 
     def _add_constant(self, name: str, value: Array) -> str:
-        self._added[name] = numpy_helper.from_array(value, name)
+        # Unlike ONNX's own helper of older releases, this knows FP8.
+        self._added[name] = ir.to_proto(ir.tensor(value, name=name))
         return name
 
     def _rewire(self, node: onnx.NodeProto, position: int, name: str) -> None:
@@ -144,7 +146,8 @@ def symmetric_weight(weight: Array, axis: int | None, levels: int) -> Quantiser:
     Args:
         weight: float32.
         axis: channel axis for one scale a channel; None for one scale.
-        levels: 127 for INT8, 63 where integer sums would overflow (reduced range).
+        levels: 127 for INT8, 63 where integer sums would overflow (reduced range); 448 for FP8
+            (E4M3), whose largest number that is.
 
     """
     if axis is None:
@@ -158,9 +161,9 @@ def symmetric_weight(weight: Array, axis: int | None, levels: int) -> Quantiser:
     return Quantiser(scale32, np.zeros(scale32.shape, np.int8), axis or 0)
 
 
-def symmetric_activation(low: float, high: float) -> Quantiser:
-    """Quantise activations to [-128, 127], zero at zero."""
-    scale = _positive(max(abs(low), abs(high)) / 127.0)
+def symmetric_activation(low: float, high: float, levels: int = 127) -> Quantiser:
+    """Quantise activations with zero at zero; for `levels` see `symmetric_weight`."""
+    scale = _positive(max(abs(low), abs(high)) / levels)
     return Quantiser(np.asarray(scale, np.float32), np.asarray(0, np.int8))
 
 
@@ -177,7 +180,8 @@ def affine_activation(low: float, high: float) -> Quantiser:
     return Quantiser(np.asarray(scale, np.float32), np.asarray(zero_point, np.uint8))
 
 
-def _drop_unused_constants(graph: onnx.GraphProto) -> None:
+def drop_unused_constants(graph: onnx.GraphProto) -> None:
+    """Remove the initialisers that nothing reads."""
     used = {name for node in graph.node for name in node.input}
     used |= {value.name for value in graph.output}
     if _has_subgraphs(graph):

@@ -1,50 +1,92 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation: a prepared model, a plan and ranges in, a model with explicit Q/DQ out."""
+"""Quantisation: a prepared model, a plan and ranges in, a model in an emitter's form out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Protocol
 
 import onnx
 
-from av_compress.compress.emit import cpu, tensorrt
+from av_compress.compress.emit import cpu, cpu_dynamic, tensorrt, tensorrt_fp8, weight_only
 from av_compress.compress.emit.insertion import Ranges
 from av_compress.compress.optimize.passes import refuse_quantised
-from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
 from av_compress.errors import ConfigError, ModelError
 
+# Tensor name -> the largest magnitude seen.
+Magnitudes = Mapping[str, float]
 
-@dataclass(frozen=True)
-class Emitter:
-    """The parts of an emitter; see the functions of these names below."""
 
-    narrow: Callable[[onnx.ModelProto, PrecisionPlan], PrecisionPlan]
-    tensors_to_observe: Callable[[onnx.ModelProto, PrecisionPlan], tuple[str, ...]]
-    emit: Callable[[onnx.ModelProto, PrecisionPlan, Ranges, Mapping[str, float]], onnx.ModelProto]
+class Emitter(Protocol):
+    """What the module of an emitter holds."""
+
+    def adapt(self, rules: PrecisionRules) -> PrecisionRules:
+        """See `adapt_rules`."""
+        ...
+
+    def narrow(
+        self, model: onnx.ModelProto, plan: PrecisionPlan, magnitudes: Magnitudes
+    ) -> PrecisionPlan:
+        """See `narrow_plan`."""
+        ...
+
+    def tensors_to_observe(self, model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
+        """See the function of this name; the plan has been narrowed."""
+        ...
+
+    def emit(
+        self, model: onnx.ModelProto, plan: PrecisionPlan, ranges: Ranges, magnitudes: Magnitudes
+    ) -> onnx.ModelProto:
+        """See `quantize`; the plan has been narrowed."""
+        ...
 
 
 EMITTERS: Mapping[str, Emitter] = {
-    "tensorrt": Emitter(tensorrt.narrow, tensorrt.tensors_to_observe, tensorrt.emit),
-    "cpu": Emitter(cpu.narrow, cpu.tensors_to_observe, cpu.emit),
+    "tensorrt": tensorrt,
+    "cpu": cpu,
+    "cpu_dynamic": cpu_dynamic,
+    "weight_only": weight_only,
+    "tensorrt_fp8": tensorrt_fp8,
 }
 
 
-def narrow_plan(model: onnx.ModelProto, plan: PrecisionPlan, emitter: str) -> PrecisionPlan:
-    """Return what an emitter makes of a plan: nodes that it leaves in float, with its reasons.
+def adapt_rules(rules: PrecisionRules, emitter: str) -> PrecisionRules:
+    """Return what a recipe's rules mean for a form: some guard against what it does not do.
 
     Raises:
         ConfigError: unknown emitter.
 
     """
-    return _emitter(emitter).narrow(model, plan)
+    return _emitter(emitter).adapt(rules)
+
+
+def narrow_plan(
+    model: onnx.ModelProto,
+    plan: PrecisionPlan,
+    emitter: str,
+    magnitudes: Magnitudes | None = None,
+) -> PrecisionPlan:
+    """Return what an emitter makes of a plan: nodes that it leaves in float, with its reasons.
+
+    Args:
+        model: prepared FP32 model.
+        plan: precision of every weighted node.
+        emitter: a key of `EMITTERS`.
+        magnitudes: what FP16 has to hold; without them every activation is taken to fit.
+
+    Raises:
+        ConfigError: unknown emitter.
+
+    """
+    return _emitter(emitter).narrow(model, plan, magnitudes or {})
 
 
 def tensors_to_observe(
     model: onnx.ModelProto, plan: PrecisionPlan, emitter: str
 ) -> tuple[str, ...]:
-    """Return the activations whose ranges an emitter needs.
+    """Return the activations whose ranges an emitter needs; none where nothing is calibrated.
 
     Raises:
         ConfigError: unknown emitter.
@@ -57,7 +99,7 @@ def quantize(
     model: onnx.ModelProto,
     plan: PrecisionPlan,
     ranges: Ranges,
-    magnitudes: Mapping[str, float],
+    magnitudes: Magnitudes,
     emitter: str,
 ) -> onnx.ModelProto:
     """Write the model in an emitter's form.
@@ -68,7 +110,7 @@ def quantize(
         ranges: tensor name -> (lowest, highest) value represented, for `tensors_to_observe`.
         magnitudes: tensor name -> largest magnitude seen, for every float tensor; decides what
             FP16 can hold.
-        emitter: `tensorrt` or `cpu`.
+        emitter: a key of `EMITTERS`.
 
     Raises:
         ConfigError: unknown emitter.
@@ -76,10 +118,11 @@ def quantize(
 
     """
     refuse_quantised(model)
-    missing = [t for t in tensors_to_observe(model, plan, emitter) if t not in ranges]
+    narrowed = narrow_plan(model, plan, emitter, magnitudes)
+    wanted = _emitter(emitter).tensors_to_observe(model, narrowed)
+    missing = [tensor for tensor in wanted if tensor not in ranges]
     if missing:
         raise ModelError(f"no range was observed for tensor {', '.join(missing)}")
-    narrowed = narrow_plan(model, plan, emitter)
     emitted = _emitter(emitter).emit(model, narrowed, ranges, magnitudes)
     try:
         onnx.checker.check_model(emitted, full_check=True)

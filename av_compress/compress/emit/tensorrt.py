@@ -9,12 +9,13 @@ Conv + activation stays one kernel and the next consumer's pair requantises.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import onnx
 
-from av_compress.compress.emit.fp16 import half_scale, to_fp16
+from av_compress.compress.emit.fp16 import fp32_reasons, to_fp16
+from av_compress.compress.emit.holds import half_scale, scale_fits
 from av_compress.compress.emit.insertion import (
     Inserter,
     Quantiser,
@@ -24,14 +25,31 @@ from av_compress.compress.emit.insertion import (
     weight_axis,
 )
 from av_compress.compress.graph import WEIGHTED, GraphIndex
-from av_compress.compress.plan.precision import Precision, PrecisionPlan
+from av_compress.compress.plan.precision import Precision, PrecisionPlan, PrecisionRules
+from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 127
 
 
-def narrow(model: onnx.ModelProto, plan: PrecisionPlan) -> PrecisionPlan:
-    """Return the plan: this form holds all of it; see `quantize.narrow_plan`."""
-    return plan
+def adapt(rules: PrecisionRules) -> PrecisionRules:
+    """Return the rules: they are made for this form; see `quantize.adapt_rules`."""
+    return rules
+
+
+def narrow(
+    model: onnx.ModelProto, plan: PrecisionPlan, magnitudes: Mapping[str, float]
+) -> PrecisionPlan:
+    """Say FP32 where FP16 does not hold what a node computes; see `quantize.narrow_plan`."""
+    if plan.base is not Precision.FP16:
+        return plan.in_fp32()
+    reasons = fp32_reasons(model, magnitudes)
+    nodes = [
+        replace(n, precision=Precision.FP32, reason=f"{n.reason}; not FP16: {reasons[n.node]}")
+        if n.precision is Precision.FP16 and n.node in reasons
+        else n
+        for n in plan.nodes
+    ]
+    return PrecisionPlan(plan.base, tuple(nodes))
 
 
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
@@ -47,23 +65,55 @@ def emit(
     magnitudes: Mapping[str, float],
 ) -> onnx.ModelProto:
     """Write the form; see `quantize.quantize`."""
+    return place(
+        model,
+        plan,
+        magnitudes,
+        activation=lambda name: symmetric_activation(*ranges[name]),
+        weight=lambda value, axis: symmetric_weight(value, axis, WEIGHT_LEVELS),
+    )
+
+
+def place(
+    model: onnx.ModelProto,
+    plan: PrecisionPlan,
+    magnitudes: Mapping[str, float],
+    activation: Callable[[str], Quantiser],
+    weight: Callable[[Array, int | None], Quantiser],
+) -> onnx.ModelProto:
+    """Place pairs as TensorRT fuses them, and cast what is left to the plan's base precision.
+
+    Args:
+        model: prepared FP32 model; it stays as it is.
+        plan: precision of every weighted node.
+        magnitudes: tensor name -> largest magnitude seen.
+        activation: tensor name -> how it is quantised.
+        weight: a weight and the axis of its channels, None for one scale -> how it is quantised.
+
+    """
     index = GraphIndex(model)
     inserter = Inserter(model)
     half = plan.base is Precision.FP16
     for node, position in _activations(index, plan):
-        how = symmetric_activation(*ranges[node.input[position]])
+        how = activation(node.input[position])
         inserter.quantise_input(node, position, _scaled_for(half, how))
     for node in _quantised(index, plan):
-        weight = index.weight(node)
-        if weight is not None:
-            how = symmetric_weight(weight, weight_axis(node), WEIGHT_LEVELS)
+        value = index.weight(node)
+        if value is not None:
+            how = weight(value, weight_axis(node))
             inserter.quantise_input(node, WEIGHTED[node.op_type], _scaled_for(half, how))
     emitted = inserter.write()
-    return to_fp16(emitted, magnitudes) if half else emitted
+    if not half:
+        return emitted
+    fp32 = [node.node for node in plan.nodes if node.precision is Precision.FP32]
+    return to_fp16(emitted, magnitudes, fp32)
 
 
 def _scaled_for(half: bool, how: Quantiser) -> Quantiser:
-    return replace(how, scale=half_scale(how.scale)) if half else how
+    """Round scales to FP16; where it cannot hold them, the nodes around them stay FP32."""
+    if half and scale_fits(how.scale):
+        return replace(how, scale=half_scale(how.scale))
+    return how
 
 
 def _quantised(index: GraphIndex, plan: PrecisionPlan) -> list[onnx.NodeProto]:

@@ -33,8 +33,6 @@ PADDING_GAIN_DB = 1.5
 # Places that are looked at: more of them change the estimates by less than the choice feels.
 PLACES = 1024
 _THRESHOLD_SHARES = np.geomspace(0.3, 1.0, 12)
-_HIGH_SHARES = np.geomspace(0.4, 1.0, 8)
-_LOW_SHARES = (1.0, 0.8, 0.6)
 _LEVELS = 127
 
 
@@ -133,7 +131,7 @@ def _rounding_error(mapped: Array, share: float) -> Floats:
 
 
 def _candidates(layer: Layer, rows: Array, shiftable: bool) -> Iterator[Affine]:
-    low, high = channel_ranges(rows)
+    low, high = rows.min(axis=0), rows.max(axis=0)
     zero = np.zeros(layer.channels)
     shifts = [zero]
     if shiftable:
@@ -145,34 +143,3 @@ def _candidates(layer: Layer, rows: Array, shiftable: bool) -> Iterator[Affine]:
         spread = np.maximum(extent / extent.max(), SMALLEST_FACTOR)
         for exponent in (0.0, 1.0) if depthwise else EXPONENTS:
             yield Affine(spread**exponent, shift)
-
-
-def channel_ranges(rows: Array) -> tuple[Floats, Floats]:
-    """Return each channel's lowest and highest value worth representing in 256 steps.
-
-    Both ends are drawn in as long as the squared error falls.
-
-    Args:
-        rows: places of a tensor, [places, channels].
-
-    Returns:
-        lowest and highest value, each [channels].
-
-    """
-    least = np.full(rows.shape[1], np.inf)
-    low, high = rows.min(axis=0), rows.max(axis=0)
-    best_low, best_high = low.copy(), high.copy()
-    for high_share in _HIGH_SHARES:
-        for low_share in _LOW_SHARES:
-            top = high * high_share
-            bottom = np.minimum(low * low_share, top)
-            step = np.maximum((top - bottom) / 255.0, 1e-30)
-            rounded = np.clip(np.rint((rows - bottom) / step), 0, 255) * step + bottom
-            error = ((rows - rounded) ** 2).mean(axis=0)
-            better = error < least
-            least = np.where(better, error, least)
-            best_low, best_high = (
-                np.where(better, bottom, best_low),
-                np.where(better, top, best_high),
-            )
-    return best_low, best_high

@@ -1,0 +1,51 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The forms of a model that a bundle can hold, as far as running them needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of a compressed model.
+
+    Attributes:
+        quantised: what a quantised node computes in, as manifests say it: `int8`, `fp8`, or
+            `int8_weights` where only the weights are integers and the arithmetic is FP32.
+        half: what is not quantised can be FP16.
+        simulated: made for a device that the CPU only simulates: every pair of Q and DQ is
+            computed as it stands, since fused kernels of CPUs without VNNI saturate. What it takes
+            there says nothing of the device.
+        folded: constants behind DequantizeLinear are to become float when the model is loaded,
+            which ONNX Runtime does only where it is told to compute pairs as they stand.
+
+    """
+
+    quantised: str = "int8"
+    half: bool = False
+    simulated: bool = False
+    folded: bool = False
+
+    def precision(self, planned: str) -> str:
+        """Return what a node computes in, as manifests say it, for what a plan says of it."""
+        return self.quantised if planned == "int8" else planned
+
+    def computes_pairs(self, on_gpu: bool) -> bool:
+        """Tell whether ONNX Runtime must not fuse pairs of Q and DQ."""
+        return self.folded or (self.simulated and not on_gpu)
+
+
+FORMS: Mapping[str, Form] = {
+    "tensorrt": Form(half=True, simulated=True),
+    "tensorrt_fp8": Form("fp8", half=True, simulated=True),
+    "cpu": Form(),
+    "cpu_dynamic": Form(),
+    "weight_only": Form("int8_weights", folded=True),
+}
+
+# The forms in the order in which a provider gains by them.
+ON_CPU = ("cpu", "cpu_dynamic", "weight_only", "tensorrt", "tensorrt_fp8")
+ON_GPU = ("tensorrt", "weight_only", "cpu", "cpu_dynamic", "tensorrt_fp8")
