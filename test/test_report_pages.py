@@ -24,7 +24,9 @@ from helpers_report import (
     SHA,
     Page,
     build_report,
+    fallen_back,
     frame_record,
+    refused,
     replay_result,
 )
 
@@ -50,7 +52,8 @@ PAGES = {
     "replay that agrees": lambda: render_replay_report(replay_result(worst=0)),
     "long replay": lambda: render_replay_report(replay_result(frames=500)),
     "build": lambda: render_build_report(build_report()),
-    "refused build": lambda: render_build_report(build_report(cpu=40.0)),
+    "refused build": lambda: render_build_report(refused()),
+    "build that fell back": lambda: render_build_report(fallen_back()),
     "build without a gate": lambda: render_build_report(ungated()),
 }
 

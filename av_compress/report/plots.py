@@ -129,3 +129,8 @@ def legend_above(axes: Axes, columns: int) -> None:
         handlelength=1.2,
         columnspacing=1.4,
     )
+
+
+def short(name: str, most: int) -> str:
+    """Shorten a name to `most` letters; its end tells more than its beginning."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"

@@ -1,0 +1,271 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The fall-back order: one candidate after the other, until one passes every condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+
+from av_compress.build.basis import Basis
+from av_compress.build.candidates import Emitted, Maker, Skipped
+from av_compress.build.checks import (
+    FAILED,
+    check_accuracy,
+    check_classes,
+    check_size,
+    check_speed,
+    excess,
+)
+from av_compress.build.gates import Judge, Observed, measuring_pipeline
+from av_compress.build.speed import compare_speed
+from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.engines.manifest import AttemptRecord, CheckRecord, GateRecord
+from av_compress.engines.measurements import SpeedRecord
+from av_compress.errors import ConfigError
+from av_compress.fileio import sha256_bytes
+from av_compress.report.conditions import explain
+from av_compress.tasks.base import Task
+from av_compress.tensors import Tensors
+
+# Forms that TensorRT alone runs as they are served: here they are computed in float.
+SIMULATED_FORMS = frozenset({"tensorrt"})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One emitted model and how it was judged.
+
+    Attributes:
+        emitter: which form it has.
+        kind: `int8`, `mixed`, `fp16` or `fp32`.
+        model: serialised ONNX.
+        basis: what it was emitted from.
+        plan: precision of its weighted nodes, as the form holds it.
+        gate: its accuracy; None without a gate.
+        observed: what it made of the gate samples; None without a gate.
+        checks: every condition of the recipe.
+        speed: its time against the next higher precision; None where it was not taken.
+
+    """
+
+    emitter: str
+    kind: str
+    model: bytes
+    basis: Basis
+    plan: PrecisionPlan
+    gate: GateRecord | None = None
+    observed: Observed | None = None
+    checks: tuple[CheckRecord, ...] = ()
+    speed: SpeedRecord | None = None
+
+    @property
+    def failed(self) -> tuple[CheckRecord, ...]:
+        """The conditions that do not hold."""
+        return tuple(check for check in self.checks if check.verdict == FAILED)
+
+    @property
+    def distance(self) -> tuple[int, float]:
+        """How far from acceptance: conditions that failed, and the largest excess over a limit."""
+        excesses = [excess(check, self.speed) for check in self.failed]
+        return len(excesses), max(excesses, default=0.0)
+
+    @property
+    def failure(self) -> str:
+        """What failed, in words."""
+        parts = [f"{check.gate}: {explain(check, self.speed)}" for check in self.failed]
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What became of a form.
+
+    Attributes:
+        candidate: the accepted one; where all were refused, the one that came nearest.
+        attempts: every candidate, in the order in which they were tried.
+        refused: the refused ones that were made, the nearest first.
+        speed: every comparison of times.
+        searched: where the search for the mixed candidate ended; None where there was none.
+
+    """
+
+    candidate: Candidate
+    attempts: tuple[AttemptRecord, ...]
+    refused: tuple[Candidate, ...]
+    speed: tuple[SpeedRecord, ...]
+    searched: Basis | None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a candidate passed."""
+        return not self.candidate.failed
+
+    def refusal(self) -> str:
+        """Say why nothing was accepted, the nearest candidate first."""
+        nearest, *others = self.refused
+        parts = [
+            f"{nearest.emitter}: no candidate holds every limit; the nearest is {nearest.kind}, "
+            f"which fails {nearest.failure}"
+        ]
+        parts += [f"{other.kind} fails {other.failure}" for other in others]
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Referee:
+    """Checks every condition of a recipe on a candidate.
+
+    Attributes:
+        judge: the accuracy on the gate samples.
+        task: what the model means.
+        source_bytes: size of the source model's file.
+        fp32: the prepared model, serialised: what the cpu form is timed against.
+        inputs: input tensors of some gate samples, to time with.
+
+    """
+
+    judge: Judge
+    task: Task[Any, Any]
+    source_bytes: int
+    fp32: bytes
+    inputs: Sequence[Tensors]
+
+    def check(self, emitted: Emitted, model: bytes) -> Candidate:
+        """Judge an emitted model."""
+        config = self.judge.config
+        observed = self._observe(emitted)
+        gate = self.judge.gate(observed)
+        speed, why_not = self._time(emitted, model)
+        return Candidate(
+            emitter=emitted.emitter,
+            kind=emitted.kind,
+            model=model,
+            basis=emitted.basis,
+            plan=emitted.plan,
+            gate=gate,
+            observed=observed,
+            checks=(
+                check_accuracy(gate),
+                *check_classes(config, self.judge.class_losses(observed)),
+                *check_size(config, len(model), self.source_bytes),
+                *check_speed(config, speed, why_not),
+            ),
+            speed=speed,
+        )
+
+    def _observe(self, emitted: Emitted) -> Observed:
+        if emitted.kind == "fp32":
+            return self.judge.reference
+        exact = emitted.emitter in SIMULATED_FORMS
+        with closing(measuring_pipeline(self.task, emitted.judged, exact=exact)) as pipeline:
+            return self.judge.observe(pipeline, f"gate: {emitted.emitter} {emitted.kind}")
+
+    def _time(self, emitted: Emitted, model: bytes) -> tuple[SpeedRecord | None, str]:
+        if emitted.kind == "fp32":
+            return None, "there is no higher precision to beat"
+        if emitted.emitter in SIMULATED_FORMS:
+            return None, "not measured here: needs the device"
+        # FP32 is the only float precision of the forms that run here.
+        names = (emitted.emitter, emitted.kind, "fp32")
+        return compare_speed(model, self.fp32, self.inputs, self.judge.config.speed, names), ""
+
+
+@dataclass
+class _Progress:
+    """What a form's attempts came to so far."""
+
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    judged: list[Candidate] = field(default_factory=list)
+    models: dict[str, str] = field(default_factory=dict)
+    searched: Basis | None = None
+
+    def skip(self, kind: str, reason: str) -> None:
+        self.attempts.append(AttemptRecord(kind, "skipped", reason, None, None, ()))
+
+    def add(self, candidate: Candidate) -> None:
+        # An accepted one fails nothing: nothing is nearer.
+        self.judged.append(candidate)
+        self.judged.sort(key=lambda one: one.distance)
+        self.attempts.append(_record(candidate))
+
+
+def attempt_form(
+    emitter: str, kinds: Sequence[str], maker: Maker, referee: Referee | None
+) -> Form:
+    """Make and judge the candidates of a form in turn, until one passes.
+
+    Args:
+        emitter: the form.
+        kinds: the candidates in order.
+        maker: makes them.
+        referee: judges them; None: the first one is taken as it is.
+
+    Raises:
+        ConfigError: the form can have none of the candidates.
+        ModelError: what was emitted is not valid.
+
+    """
+    progress = _Progress()
+    for kind in kinds:
+        candidate = _attempt(emitter, kind, maker, referee, progress)
+        if candidate is not None and not candidate.failed:
+            break
+    if not progress.judged:
+        reasons = "; ".join(f"{a.candidate}: {a.reason}" for a in progress.attempts)
+        raise ConfigError(f"candidates: nothing can be made in the {emitter} form: {reasons}")
+    return Form(
+        candidate=progress.judged[0],
+        attempts=tuple(progress.attempts),
+        refused=tuple(one for one in progress.judged if one.failed),
+        speed=tuple(one.speed for one in progress.judged if one.speed is not None),
+        searched=progress.searched,
+    )
+
+
+def _attempt(
+    emitter: str, kind: str, maker: Maker, referee: Referee | None, progress: _Progress
+) -> Candidate | None:
+    made = maker.make(emitter, kind, progress.attempts)
+    if isinstance(made, Skipped):
+        progress.skip(kind, made.reason)
+        return None
+    if made.basis.search is not None:
+        progress.searched = made.basis
+    model = serialise(made.model)
+    same = progress.models.setdefault(sha256_bytes(model), kind)
+    if same != kind:
+        progress.skip(kind, f"the same model as {same}")
+        return None
+    candidate = (
+        Candidate(emitter, kind, model, made.basis, made.plan)
+        if referee is None
+        else referee.check(made, model)
+    )
+    progress.add(candidate)
+    return candidate
+
+
+def serialise(model: onnx.ModelProto) -> bytes:
+    """Serialise so that equal models give equal bytes."""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _record(candidate: Candidate) -> AttemptRecord:
+    reasons = [check.reason for check in candidate.failed]
+    if candidate.gate is None:
+        reason = "taken as it is: the recipe has no gate"
+    else:
+        reason = "; ".join(reasons) or "every condition holds"
+    return AttemptRecord(
+        candidate=candidate.kind,
+        verdict="refused" if reasons else "accepted",
+        reason=reason,
+        int8_mac_share=round(candidate.plan.int8_mac_share(), 6),
+        bytes=len(candidate.model),
+        checks=candidate.checks,
+    )
