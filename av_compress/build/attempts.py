@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 
 from av_compress.build.basis import Basis
-from av_compress.build.candidates import Emitted, Maker, Skipped
+from av_compress.build.candidates import Emitted, Maker, Skipped, lost_accuracy
 from av_compress.build.checks import (
     FAILED,
     check_accuracy,
@@ -34,6 +34,9 @@ from av_compress.tensors import Tensors
 
 # Forms that TensorRT alone runs as they are served: here they are computed in float.
 SIMULATED_FORMS = frozenset({"tensorrt"})
+# Frames that a search has not seen lose more than those it has: for what shares of the allowed
+# loss it searches, one after the other.
+AIMS = (1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Candidate:
         emitter: which form it has.
         kind: `int8`, `mixed`, `fp16` or `fp32`.
         model: serialised ONNX.
+        sha256: its hash.
         basis: what it was emitted from.
         plan: precision of its weighted nodes, as the form holds it.
         gate: its accuracy; None without a gate.
@@ -56,6 +60,7 @@ class Candidate:
     emitter: str
     kind: str
     model: bytes
+    sha256: str
     basis: Basis
     plan: PrecisionPlan
     gate: GateRecord | None = None
@@ -90,7 +95,7 @@ class Form:
         attempts: every candidate, in the order in which they were tried.
         refused: the refused ones that were made, the nearest first.
         speed: every comparison of times.
-        searched: where the search for the mixed candidate ended; None where there was none.
+        searched: where each search for a mixed candidate ended, in order.
 
     """
 
@@ -98,7 +103,7 @@ class Form:
     attempts: tuple[AttemptRecord, ...]
     refused: tuple[Candidate, ...]
     speed: tuple[SpeedRecord, ...]
-    searched: Basis | None
+    searched: tuple[Basis, ...]
 
     @property
     def accepted(self) -> bool:
@@ -145,6 +150,7 @@ class Referee:
             emitter=emitted.emitter,
             kind=emitted.kind,
             model=model,
+            sha256=sha256_bytes(model),
             basis=emitted.basis,
             plan=emitted.plan,
             gate=gate,
@@ -181,17 +187,18 @@ class _Progress:
 
     attempts: list[AttemptRecord] = field(default_factory=list)
     judged: list[Candidate] = field(default_factory=list)
+    searched: list[Basis] = field(default_factory=list)
+    # Hash -> candidate, of every model so far.
     models: dict[str, str] = field(default_factory=dict)
-    searched: Basis | None = None
 
     def skip(self, kind: str, reason: str) -> None:
-        self.attempts.append(AttemptRecord(kind, "skipped", reason, None, None, ()))
+        self.attempts.append(AttemptRecord(kind, "skipped", reason, None, None, None, ()))
 
-    def add(self, candidate: Candidate) -> None:
+    def add(self, candidate: Candidate, note: str) -> None:
         # An accepted one fails nothing: nothing is nearer.
         self.judged.append(candidate)
         self.judged.sort(key=lambda one: one.distance)
-        self.attempts.append(_record(candidate))
+        self.attempts.append(_record(candidate, note))
 
 
 def attempt_form(
@@ -212,8 +219,11 @@ def attempt_form(
     """
     progress = _Progress()
     for kind in kinds:
-        candidate = _attempt(emitter, kind, maker, referee, progress)
-        if candidate is not None and not candidate.failed:
+        if kind == "mixed" and referee is not None:
+            passed = _attempt_mixed(emitter, maker, referee, progress)
+        else:
+            passed = _attempt(emitter, kind, maker, referee, progress)
+        if passed:
             break
     if not progress.judged:
         reasons = "; ".join(f"{a.candidate}: {a.reason}" for a in progress.attempts)
@@ -223,31 +233,55 @@ def attempt_form(
         attempts=tuple(progress.attempts),
         refused=tuple(one for one in progress.judged if one.failed),
         speed=tuple(one.speed for one in progress.judged if one.speed is not None),
-        searched=progress.searched,
+        searched=tuple(progress.searched),
     )
+
+
+def _attempt_mixed(emitter: str, maker: Maker, referee: Referee, progress: _Progress) -> bool:
+    """Search, and search again with a lower aim where the gate's frames lose too much."""
+    limit = referee.judge.config.max_loss
+    for aim in AIMS:
+        searched = len(progress.searched)
+        if _attempt(emitter, "mixed", maker, referee, progress, aim):
+            return True
+        last = progress.attempts[-1]
+        if limit == 0.0 or len(progress.searched) == searched:
+            # The next search would be the same, or there was none.
+            return False
+        if last.verdict == "refused" and not lost_accuracy(last):
+            return False
+    return False
 
 
 def _attempt(
-    emitter: str, kind: str, maker: Maker, referee: Referee | None, progress: _Progress
-) -> Candidate | None:
-    made = maker.make(emitter, kind, progress.attempts)
+    emitter: str,
+    kind: str,
+    maker: Maker,
+    referee: Referee | None,
+    progress: _Progress,
+    aim: float = 1.0,
+) -> bool:
+    made = maker.make(emitter, kind, progress.attempts, aim)
     if isinstance(made, Skipped):
         progress.skip(kind, made.reason)
-        return None
-    if made.basis.search is not None:
-        progress.searched = made.basis
+        return False
+    note = ""
+    if made.basis.search is not None and referee is not None:
+        progress.searched.append(made.basis)
+        note = f"searched for a loss of {aim * referee.judge.config.max_loss:.2f}: "
     model = serialise(made.model)
-    same = progress.models.setdefault(sha256_bytes(model), kind)
-    if same != kind:
-        progress.skip(kind, f"the same model as {same}")
-        return None
+    digest = sha256_bytes(model)
+    if digest in progress.models:
+        progress.skip(kind, f"{note}the same model as {progress.models[digest]}")
+        return False
+    progress.models[digest] = kind
     candidate = (
-        Candidate(emitter, kind, model, made.basis, made.plan)
+        Candidate(emitter, kind, model, digest, made.basis, made.plan)
         if referee is None
         else referee.check(made, model)
     )
-    progress.add(candidate)
-    return candidate
+    progress.add(candidate, note)
+    return not candidate.failed
 
 
 def serialise(model: onnx.ModelProto) -> bytes:
@@ -255,17 +289,18 @@ def serialise(model: onnx.ModelProto) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _record(candidate: Candidate) -> AttemptRecord:
-    reasons = [check.reason for check in candidate.failed]
+def _record(candidate: Candidate, note: str) -> AttemptRecord:
     if candidate.gate is None:
         reason = "taken as it is: the recipe has no gate"
     else:
-        reason = "; ".join(reasons) or "every condition holds"
+        failures = "; ".join(check.reason for check in candidate.failed)
+        reason = f"{note}{failures or 'every condition holds'}"
     return AttemptRecord(
         candidate=candidate.kind,
-        verdict="refused" if reasons else "accepted",
+        verdict="refused" if candidate.failed else "accepted",
         reason=reason,
         int8_mac_share=round(candidate.plan.int8_mac_share(), 6),
         bytes=len(candidate.model),
+        sha256=candidate.sha256,
         checks=candidate.checks,
     )

@@ -35,7 +35,7 @@ from av_compress.engines.manifest import (
 )
 from av_compress.engines.measurements import MEASUREMENTS_NAME, Measurements, describe_machine
 from av_compress.errors import GateError
-from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, write_text
+from av_compress.fileio import atomic_directory, sha256_file, write_text
 from av_compress.progress import check_interrupt
 from av_compress.report.build_page import write_build_report
 from av_compress.tasks.base import Task
@@ -186,7 +186,7 @@ def _artefact(emitter: str, form: Form) -> ArtefactRecord:
     candidate = form.candidate
     return ArtefactRecord(
         path=f"{emitter}/model.onnx",
-        sha256=sha256_bytes(candidate.model),
+        sha256=candidate.sha256,
         bytes=len(candidate.model),
         int8_mac_share=round(candidate.plan.int8_mac_share(), 6),
         nodes=tuple(

@@ -83,42 +83,48 @@ class Maker:
     samples: BuildSamples
     reference: Pipeline
 
-    def make(self, emitter: str, kind: str, earlier: Sequence[AttemptRecord]) -> Emitted | Skipped:
+    def make(
+        self, emitter: str, kind: str, earlier: Sequence[AttemptRecord], aim: float
+    ) -> Emitted | Skipped:
         """Make a candidate of a form, or say why there is none.
 
         Args:
             emitter: the form.
             kind: which candidate.
             earlier: what was tried before it.
+            aim: for what share of the allowed loss a mixed candidate is searched.
 
         Raises:
             ModelError: what was emitted is not valid.
 
         """
-        makers = {"int8": self._int8, "mixed": self._mixed, "fp16": self._fp16, "fp32": self._fp32}
-        return makers[kind](emitter, earlier)
+        if kind == "mixed":
+            return self._mixed(emitter, earlier, aim)
+        return {"int8": self._int8, "fp16": self._fp16, "fp32": self._fp32}[kind](emitter)
 
-    def _int8(self, emitter: str, _: Sequence[AttemptRecord]) -> Emitted | Skipped:
+    def _int8(self, emitter: str) -> Emitted | Skipped:
         basis = self.bases[emitter]
         if not narrow_plan(basis.model, basis.plan, emitter).quantised():
             return Skipped("the precision rules let no node be INT8 in this form")
         return self._quantised(emitter, "int8", basis)
 
-    def _mixed(self, emitter: str, earlier: Sequence[AttemptRecord]) -> Emitted | Skipped:
+    def _mixed(
+        self, emitter: str, earlier: Sequence[AttemptRecord], aim: float
+    ) -> Emitted | Skipped:
         basis, search = self.bases[emitter], self.recipe.search
         if search is None or not narrow_plan(basis.model, basis.plan, emitter).quantised():
             return Skipped("there is nothing to search: no node may be INT8 in this form")
-        if earlier and not _lost_accuracy(earlier[-1]):
+        if earlier and earlier[-1].candidate == "int8" and not lost_accuracy(earlier[-1]):
             return Skipped("int8 keeps its accuracy: a search would spare nothing")
         try:
             seen = self._seen
         except DataError as error:
             return Skipped(f"there is nothing to search by: {error}")
-        return self._quantised(
-            emitter, "mixed", search_basis(emitter, basis, search, self.task, seen)
-        )
+        aimed = replace(seen, config=replace(seen.config, max_loss=aim * seen.config.max_loss))
+        found = search_basis(emitter, basis, search, self.task, aimed)
+        return self._quantised(emitter, "mixed", found)
 
-    def _fp16(self, emitter: str, _: Sequence[AttemptRecord]) -> Emitted | Skipped:
+    def _fp16(self, emitter: str) -> Emitted | Skipped:
         if emitter not in HALF_FORMS:
             return Skipped(f"the {emitter} form has no FP16 kernels")
         plan = self.bases[emitter].plan
@@ -128,7 +134,7 @@ class Maker:
         model = quantize(self.prepared.model, plan, {}, self._magnitudes, emitter)
         return self._emitted(emitter, "fp16", plan, model)
 
-    def _fp32(self, emitter: str, _: Sequence[AttemptRecord]) -> Emitted | Skipped:
+    def _fp32(self, emitter: str) -> Emitted | Skipped:
         plan = _without_int8(self.bases[emitter].plan, "the FP32 candidate has nothing in INT8")
         return self._emitted(emitter, "fp32", plan.in_fp32(), self.prepared.model)
 
@@ -176,7 +182,8 @@ class Maker:
         return probe.magnitudes
 
 
-def _lost_accuracy(attempt: AttemptRecord) -> bool:
+def lost_accuracy(attempt: AttemptRecord) -> bool:
+    """Tell whether a candidate failed for what it sees."""
     failed = {check.gate for check in attempt.checks if check.verdict == "failed"}
     return bool(failed & {"accuracy", "class"})
 

@@ -12,6 +12,7 @@ import numpy as np
 from av_compress.build.recipe import SpeedConfig
 from av_compress.engines.measurements import SpeedRecord, Spread
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
+from av_compress.fileio import sha256_bytes
 from av_compress.progress import track
 from av_compress.tensors import Tensors
 
@@ -61,6 +62,7 @@ def compare_speed(
     return SpeedRecord(
         emitter=emitter,
         candidate=name,
+        sha256=sha256_bytes(candidate),
         against=other,
         engine=engine,
         threads=config.threads,

@@ -42,27 +42,27 @@ def _artefact_lines(
     counts = Counter(node.precision for node in record.nodes)
     nodes = ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items()))
     yield f"{emitter}: {record.path}, {_kib(record.bytes)}, sha256 {record.sha256[:12]}"
-    accepted = record.accepted
-    if accepted is not None and record.fell_back:
-        yield from _fall_back_lines(record, accepted)
-    elif accepted is not None:
-        yield f"  candidate: {accepted.candidate}"
+    attempt = record.attempt
+    if attempt is not None:
+        yield from _candidate_lines(record, attempt)
     yield (f"  precision: {record.int8_mac_share:.1%} of multiply-accumulates in INT8 ({nodes})")
     yield from _gate_lines(record)
-    if accepted is not None:
-        for check in accepted.checks[1:]:
-            yield f"  {check.gate + ':':<10} {_VERDICTS[check.verdict]}: {check.reason}"
-        if measurements is not None:
-            yield from _speed_lines(measurements.of(emitter, accepted.candidate), measurements)
+    for check in attempt.checks[1:] if attempt is not None else ():
+        yield f"  {check.gate + ':':<10} {_VERDICTS[check.verdict]}: {check.reason}"
+    if measurements is not None:
+        yield from _speed_lines(measurements.of(emitter, record.sha256), measurements)
 
 
-def _fall_back_lines(record: ArtefactRecord, accepted: AttemptRecord) -> Iterator[str]:
-    """Say loudly that something else was wanted."""
+def _candidate_lines(record: ArtefactRecord, attempt: AttemptRecord) -> Iterator[str]:
+    """Say which candidate it is, and loudly where another one was wanted."""
+    if not record.fell_back:
+        yield f"  candidate: {attempt.candidate}"
+        return
     wanted = record.attempts[0].candidate.upper()
-    yield f"  candidate: {accepted.candidate}  *** FELL BACK: {wanted} WAS NOT ACCEPTED ***"
-    for attempt in record.attempts:
-        if attempt != accepted:
-            yield f"             {attempt.candidate} {attempt.verdict}: {attempt.reason}"
+    yield f"  candidate: {attempt.candidate}  *** FELL BACK: {wanted} WAS NOT ACCEPTED ***"
+    for other in record.attempts:
+        if other != attempt:
+            yield f"             {other.candidate} {other.verdict}: {other.reason}"
 
 
 def _gate_lines(record: ArtefactRecord) -> Iterator[str]:

@@ -126,6 +126,7 @@ class AttemptRecord:
         reason: why, in words.
         int8_mac_share: share of multiply-accumulates in INT8, 0..1; None where it was skipped.
         bytes: size of its file; None where it was skipped.
+        sha256: hash of its file, as in measurements.json; None where it was skipped.
         checks: every condition of the recipe; empty without a gate.
 
     """
@@ -135,6 +136,7 @@ class AttemptRecord:
     reason: str
     int8_mac_share: float | None
     bytes: int | None
+    sha256: str | None
     checks: tuple[CheckRecord, ...]
 
 
@@ -163,14 +165,19 @@ class ArtefactRecord:
     attempts: tuple[AttemptRecord, ...] = ()
 
     @property
-    def accepted(self) -> AttemptRecord | None:
-        """The attempt whose candidate this is; None where every candidate was refused."""
-        return next((a for a in self.attempts if a.verdict == "accepted"), None)
+    def attempt(self) -> AttemptRecord | None:
+        """The attempt whose candidate this is; None where nothing is said of attempts."""
+        return next((one for one in self.attempts if one.sha256 == self.sha256), None)
+
+    @property
+    def refused(self) -> bool:
+        """Whether this candidate failed a condition."""
+        return self.attempt is not None and self.attempt.verdict == "refused"
 
     @property
     def fell_back(self) -> bool:
-        """Whether an earlier candidate than the accepted one was wanted."""
-        return self.accepted is not None and self.attempts[0] != self.accepted
+        """Whether it was accepted, but another candidate was wanted first."""
+        return not self.refused and self.attempts[:1] not in ((), (self.attempt,))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class SpeedRecord:
     Attributes:
         emitter: the form.
         candidate: `int8`, `mixed` or `fp16`.
+        sha256: hash of the candidate's file, as in the manifest's attempts.
         against: the next higher precision that the form has.
         engine: backend and provider in a few words.
         threads: inside an operator; 0: one for each core.
@@ -50,6 +51,7 @@ class SpeedRecord:
 
     emitter: str
     candidate: str
+    sha256: str
     against: str
     engine: str
     threads: int
@@ -72,11 +74,10 @@ class Measurements:
     machine: str
     speed: tuple[SpeedRecord, ...]
 
-    def of(self, emitter: str, candidate: str) -> SpeedRecord | None:
-        """Return what was measured of a candidate; None where nothing was."""
-        return next(
-            (s for s in self.speed if (s.emitter, s.candidate) == (emitter, candidate)), None
-        )
+    def of(self, emitter: str, sha256: str | None) -> SpeedRecord | None:
+        """Return how a form's file was timed; None where it was not."""
+        found = (one for one in self.speed if (one.emitter, one.sha256) == (emitter, sha256))
+        return next(found, None)
 
     def to_json(self) -> str:
         """Serialise."""

@@ -105,9 +105,8 @@ class BuildReport:
     """Everything a build found out.
 
     Attributes:
-        manifest: what was built, from what, and how it was judged; of a refused form, its
-            artefact is the candidate that came nearest.
-        candidates: emitter -> which candidate its artefact is.
+        manifest: what was built, from what, and how it was judged; the artefact of a refused form
+            is the candidate that came nearest.
         accuracy: model (`FP32` or an emitter) -> truth (`labels` or `agreement`, the latter
             being FP32's own detections) -> average precision on the gate samples; empty without a
             gate.
@@ -122,7 +121,6 @@ class BuildReport:
     """
 
     manifest: Manifest
-    candidates: Mapping[str, str] = field(default_factory=dict)
     accuracy: Mapping[str, Mapping[str, DetectionAP]] = field(default_factory=dict)
     measurements: Measurements | None = None
     searches: Mapping[str, SearchRows] = field(default_factory=dict)
@@ -131,9 +129,6 @@ class BuildReport:
     deviation: float | None = None
     ranges: Sequence[TensorRange] = ()
 
-    def speed(self, emitter: str, candidate: str = "") -> SpeedRecord | None:
-        """Return how a candidate, by default the artefact, was timed; None where it was not."""
-        wanted = candidate or self.candidates.get(emitter)
-        if self.measurements is None or wanted is None:
-            return None
-        return self.measurements.of(emitter, wanted)
+    def speed(self, emitter: str, sha256: str | None) -> SpeedRecord | None:
+        """Return how a form's file was timed; None where it was not."""
+        return None if self.measurements is None else self.measurements.of(emitter, sha256)

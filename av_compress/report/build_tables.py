@@ -62,8 +62,8 @@ WORST = 6
 
 def model_name(report: BuildReport, model: str) -> str:
     """Name a model with the candidate that it is: `cpu form, INT8`."""
-    kind = report.candidates.get(model)
-    return NAMES[model] if kind is None else f"{NAMES[model]}, {CANDIDATES[kind]}"
+    attempt = report.manifest.artefacts[model].attempt
+    return NAMES[model] if attempt is None else f"{NAMES[model]}, {CANDIDATES[attempt.candidate]}"
 
 
 def truths(report: BuildReport) -> list[str]:
@@ -78,10 +78,9 @@ def condition_table(report: BuildReport) -> Table:
     """Tabulate the conditions on what was accepted, or came nearest, and how they went."""
     rows = []
     for emitter, artefact in sorted(report.manifest.artefacts.items()):
-        kind = report.candidates.get(emitter, "")
-        attempt = next((a for a in artefact.attempts if a.candidate == kind), None)
+        attempt = artefact.attempt
         for check in attempt.checks if attempt is not None else ():
-            words = explain(check, report.speed(emitter))
+            words = explain(check, report.speed(emitter, artefact.sha256))
             rows.append((model_name(report, emitter), GATES[check.gate], _verdict(check), words))
     return Table(("model", "condition", "verdict", "measured"), rows, left=4)
 
@@ -92,7 +91,7 @@ def attempt_table(report: BuildReport) -> Table:
     for emitter, artefact in sorted(report.manifest.artefacts.items()):
         for attempt in artefact.attempts:
             figures = {check.gate: check for check in attempt.checks}
-            timed = report.speed(emitter, attempt.candidate)
+            timed = report.speed(emitter, attempt.sha256)
             rows.append(
                 (
                     NAMES[emitter],

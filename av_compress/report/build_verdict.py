@@ -32,7 +32,7 @@ def verdict(report: BuildReport) -> Verdict:
     artefacts = dict(sorted(report.manifest.artefacts.items()))
     if all(artefact.gate is None for artefact in artefacts.values()):
         return Verdict("", "Not judged", "The recipe asked for no check of accuracy.")
-    refused = {name: one for name, one in artefacts.items() if _refused(one)}
+    refused = {name: one for name, one in artefacts.items() if one.refused}
     if refused:
         reasons = " ".join(_refusal(report, name, one) for name, one in refused.items())
         return Verdict("bad", "Refused", reasons)
@@ -47,35 +47,33 @@ def verdict(report: BuildReport) -> Verdict:
 def forms(report: BuildReport) -> tuple[FormResult, ...]:
     """Return every form's result."""
     return tuple(
-        FormResult(NAMES[name], _word(report, name, one), _tone(one), tuple(_facts(report, name)))
+        FormResult(NAMES[name], _word(one), _tone(one), tuple(_facts(report, name)))
         for name, one in sorted(report.manifest.artefacts.items())
     )
 
 
-def _refused(artefact: ArtefactRecord) -> bool:
-    return bool(artefact.attempts) and artefact.accepted is None
-
-
 def _tone(artefact: ArtefactRecord) -> Tone:
-    if _refused(artefact):
+    if artefact.refused:
         return "bad"
     if artefact.gate is None:
         return ""
     return "warn" if artefact.fell_back else "good"
 
 
-def _word(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
-    kind = CANDIDATES[report.candidates[name]] if name in report.candidates else ""
-    if _refused(artefact):
+def _word(artefact: ArtefactRecord) -> str:
+    kind = _kind(artefact)
+    if artefact.refused:
         return f"refused; nearest: {kind}"
-    if artefact.gate is None:
-        return f"{kind}, not judged" if kind else "not judged"
-    return f"{kind}, accepted"
+    return f"{kind}, not judged" if artefact.gate is None else f"{kind}, accepted"
+
+
+def _kind(artefact: ArtefactRecord) -> str:
+    return CANDIDATES[artefact.attempt.candidate] if artefact.attempt is not None else "unnamed"
 
 
 def _result(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
     parts = []
-    gate, speed = artefact.gate, report.speed(name)
+    gate, speed = artefact.gate, report.speed(name, artefact.sha256)
     if gate is not None:
         parts.append(f"keeps {_kept(gate)} of FP32’s {METRICS[gate.metric]}")
     parts.append(f"computes {percent(artefact.int8_mac_share)} of its arithmetic in INT8")
@@ -87,17 +85,15 @@ def _result(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
 
 
 def _fall_back(name: str, artefact: ArtefactRecord) -> str:
-    accepted, wanted = artefact.accepted, artefact.attempts[0]
-    assert accepted is not None
+    wanted = artefact.attempts[0]
     return (
-        f"The {NAMES[name]} fell back to {CANDIDATES[accepted.candidate]}: "
+        f"The {NAMES[name]} fell back to {_kind(artefact)}: "
         f"{CANDIDATES[wanted.candidate]} was {wanted.verdict} ({wanted.reason})."
     )
 
 
 def _refusal(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
-    nearest = report.candidates[name]
-    order = sorted(artefact.attempts, key=lambda one: one.candidate != nearest)
+    order = sorted(artefact.attempts, key=lambda one: one != artefact.attempt)
     reasons = "; ".join(
         f"{CANDIDATES[one.candidate]} fails {_failures(report, name, one)}"
         for one in order
@@ -107,7 +103,7 @@ def _refusal(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
 
 
 def _failures(report: BuildReport, name: str, attempt: AttemptRecord) -> str:
-    measured = report.speed(name, attempt.candidate)
+    measured = report.speed(name, attempt.sha256)
     failed = [check for check in attempt.checks if check.verdict == "failed"]
     return " and ".join(f"{check.gate} ({explain(check, measured)})" for check in failed)
 
@@ -117,7 +113,7 @@ def _facts(report: BuildReport, name: str) -> Iterator[Fact]:
     if artefact.gate is not None:
         yield _accuracy_fact(artefact.gate)
     yield Fact(percent(artefact.int8_mac_share), "of the arithmetic in INT8", "")
-    speed = report.speed(name)
+    speed = report.speed(name, artefact.sha256)
     if speed is not None:
         yield _speed_fact(speed)
     elif artefact.gate is not None and name == "tensorrt":
