@@ -28,7 +28,7 @@ from av_compress.engines.manifest import AttemptRecord, CheckRecord, GateRecord
 from av_compress.engines.measurements import SpeedRecord
 from av_compress.errors import ConfigError
 from av_compress.fileio import sha256_bytes
-from av_compress.report.conditions import explain
+from av_compress.report.conditions import explain_refusal
 from av_compress.tasks.base import Task
 from av_compress.tensors import Tensors
 
@@ -79,12 +79,6 @@ class Candidate:
         excesses = [excess(check, self.speed) for check in self.failed]
         return len(excesses), max(excesses, default=0.0)
 
-    @property
-    def failure(self) -> str:
-        """What failed, in words."""
-        parts = [f"{check.gate}: {explain(check, self.speed)}" for check in self.failed]
-        return "; ".join(parts)
-
 
 @dataclass(frozen=True)
 class Form:
@@ -93,7 +87,6 @@ class Form:
     Attributes:
         candidate: the accepted one; where all were refused, the one that came nearest.
         attempts: every candidate, in the order in which they were tried.
-        refused: the refused ones that were made, the nearest first.
         speed: every comparison of times.
         searched: where each search for a mixed candidate ended, in order.
 
@@ -101,7 +94,6 @@ class Form:
 
     candidate: Candidate
     attempts: tuple[AttemptRecord, ...]
-    refused: tuple[Candidate, ...]
     speed: tuple[SpeedRecord, ...]
     searched: tuple[Basis, ...]
 
@@ -111,14 +103,11 @@ class Form:
         return not self.candidate.failed
 
     def refusal(self) -> str:
-        """Say why nothing was accepted, the nearest candidate first."""
-        nearest, *others = self.refused
-        parts = [
-            f"{nearest.emitter}: no candidate holds every limit; the nearest is {nearest.kind}, "
-            f"which fails {nearest.failure}"
-        ]
-        parts += [f"{other.kind} fails {other.failure}" for other in others]
-        return "; ".join(parts)
+        """Say why nothing was accepted: the nearest candidate, and the best on each condition."""
+        times = {one.sha256: one for one in self.speed}
+        nearest = next(a for a in self.attempts if a.sha256 == self.candidate.sha256)
+        words = explain_refusal(self.attempts, nearest, lambda a: times.get(a.sha256 or ""))
+        return f"{self.candidate.emitter}: no candidate holds every limit; {words}"
 
 
 @dataclass(frozen=True)
@@ -195,9 +184,7 @@ class _Progress:
         self.attempts.append(AttemptRecord(kind, "skipped", reason, None, None, None, ()))
 
     def add(self, candidate: Candidate, note: str) -> None:
-        # An accepted one fails nothing: nothing is nearer.
         self.judged.append(candidate)
-        self.judged.sort(key=lambda one: one.distance)
         self.attempts.append(_record(candidate, note))
 
 
@@ -229,9 +216,9 @@ def attempt_form(
         reasons = "; ".join(f"{a.candidate}: {a.reason}" for a in progress.attempts)
         raise ConfigError(f"candidates: nothing can be made in the {emitter} form: {reasons}")
     return Form(
-        candidate=progress.judged[0],
+        # The accepted one fails nothing: nothing is nearer.
+        candidate=min(progress.judged, key=lambda one: one.distance),
         attempts=tuple(progress.attempts),
-        refused=tuple(one for one in progress.judged if one.failed),
         speed=tuple(one.speed for one in progress.judged if one.speed is not None),
         searched=tuple(progress.searched),
     )

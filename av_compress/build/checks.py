@@ -23,8 +23,8 @@ def check_accuracy(record: GateRecord) -> CheckRecord:
         loss,
         record.max_loss,
         _verdict(record.passed),
-        f"{record.metric} went from {record.reference:.2f} to {record.candidate:.2f}, a loss of "
-        f"{loss:.2f} points on {record.frames} frames; allowed {record.max_loss:.2f}",
+        f"lost {loss:.2f} points of {record.metric} ({record.reference:.2f} to "
+        f"{record.candidate:.2f}) on {record.frames} frames, allowed {record.max_loss:.2f}",
     )
 
 
@@ -41,14 +41,14 @@ def check_classes(config: GateConfig, losses: Mapping[str, ClassLoss]) -> Iterat
     # The first in the alphabet of those that lose as much.
     name, worst = min(held.items(), key=lambda item: (-item[1].points, item[0]))
     over = sorted(n for n, loss in held.items() if loss.points > limit and n != name)
-    others = f"; over it too: {', '.join(over)}" if over else ""
+    others = f" (over it too: {', '.join(over)})" if over else ""
     yield CheckRecord(
         "class",
         worst.points,
         limit,
         _verdict(worst.points <= limit),
-        f"class {name} loses most: {worst.points:.2f} points of {config.metric} on "
-        f"{worst.truths} objects; allowed {limit:.2f}{others}",
+        f"class {name} lost most: {worst.points:.2f} points of {config.metric} on "
+        f"{worst.truths} objects, allowed {limit:.2f}{others}",
     )
 
 
@@ -61,7 +61,7 @@ def check_size(config: GateConfig, found: int, source: int) -> Iterator[CheckRec
             found,
             limit,
             _verdict(found <= limit),
-            f"{size(found)}, {percent(found / source, 0)} of the source; allowed {size(limit)}",
+            f"{size(found)}, {percent(found / source, 0)} of the source, allowed {size(limit)}",
         )
 
 

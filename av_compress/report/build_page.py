@@ -89,13 +89,17 @@ def _plots(report: BuildReport) -> dict[str, list[Picture]]:
     from av_compress.report import build_plots, search_plots
 
     order = list(report.macs)
-    searches = [rows for _, rows in sorted(report.searches.items()) if rows.sensitivities]
+    searches = sorted(report.searches.items())
     shares = [search_plots.share(report, name) for name in sorted(report.manifest.artefacts)]
     worst = build_tables.worst_ranges(report.ranges)
     timed = report.measurements.speed if report.measurements is not None else ()
     return {
         "accuracy": [build_plots.accuracy(report)] if report.accuracy else [],
-        "sensitivity": [search_plots.sensitivity(rows, order) for rows in searches],
+        "sensitivity": [
+            search_plots.sensitivity(name, rows, order)
+            for name, rows in searches
+            if rows.sensitivities
+        ],
         "share": [picture for picture in shares if picture is not None],
         "latency": [search_plots.latency(timed)] if timed else [],
         "size": [build_plots.sizes(report)],

@@ -162,10 +162,17 @@ def _paint_metrics(axes: Axes, report: BuildReport) -> None:
     axes.axvline(0.0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(found)), labels)
     axes.margins(x=0.12)
+    _widen(axes)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("change, points; red: limit")
     only_vertical_grid(axes)
     legend_above(axes, 2)
+
+
+def _widen(axes: Axes) -> None:
+    """Show half a point at least, so that a hundredth of one looks like nothing."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -0.5), max(high, 0.05))
 
 
 def _paint_classes(axes: Axes, report: BuildReport, truth: str) -> None:
@@ -186,6 +193,7 @@ def _paint_classes(axes: Axes, report: BuildReport, truth: str) -> None:
     labels = [f"{short(name, 24)} ({reference.per_class[name].truths})" for name in names]
     axes.set_yticks(range(len(names)), labels, fontsize=7.5)
     axes.margins(x=0.12)
+    _widen(axes)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("change of AP50, points")
     axes.set_title("Largest classes (objects)")

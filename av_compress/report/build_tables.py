@@ -177,21 +177,27 @@ def reason_table(report: BuildReport) -> Table:
 
     Measured reasons differ in their figures alone: they are one row.
     """
-    artefacts = report.manifest.artefacts
-    groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for name, precisions, reason, _ in _nodes(artefacts):
-        groups.setdefault((precisions, reason_kind(reason)), []).append(name)
     total = sum(report.macs.values())
-    found = [
-        (precisions, reason, len(names), sum(report.macs.get(name, 0) for name in names))
-        for (precisions, reason), names in groups.items()
-    ]
-    rows = [
-        (reason, *precisions, f"{count}", percent(macs / total) if total else NONE)
-        for precisions, reason, count, macs in sorted(found, key=lambda row: (-row[3], row[1]))
-    ]
-    headers = ("reason", *(NAMES[name] for name in sorted(artefacts)), "nodes", "of arithmetic")
-    return Table(headers, rows, left=1 + len(artefacts))
+    rows = []
+    for emitter, artefact in sorted(report.manifest.artefacts.items()):
+        groups: dict[tuple[str, str], list[str]] = {}
+        for node in artefact.nodes:
+            groups.setdefault((node.precision, reason_kind(node.reason)), []).append(node.node)
+        found = [
+            (precision, reason, len(names), sum(report.macs.get(name, 0) for name in names))
+            for (precision, reason), names in groups.items()
+        ]
+        rows += [
+            (
+                NAMES[emitter],
+                precision.upper(),
+                reason,
+                f"{count}",
+                percent(macs / total) if total else NONE,
+            )
+            for precision, reason, count, macs in sorted(found, key=lambda row: (-row[3], row[1]))
+        ]
+    return Table(("form", "precision", "reason", "nodes", "of arithmetic"), rows, left=3)
 
 
 def reason_kind(reason: str) -> str:
@@ -336,10 +342,14 @@ def _nodes(
     per_emitter = [{node.node: node for node in artefacts[name].nodes} for name in emitters]
     rows = []
     for node in artefacts[emitters[0]].nodes:
-        others = [
-            nodes[node.node].precision.upper() for nodes in per_emitter if node.node in nodes
-        ]
-        rows.append((node.node, tuple(others), node.reason, node.op_type))
+        found = [nodes.get(node.node, node) for nodes in per_emitter]
+        reason = node.reason
+        if len({one.reason for one in found}) > 1:
+            named = zip(emitters, found)
+            reason = "; ".join(f"{emitter}: {one.reason}" for emitter, one in named)
+        rows.append(
+            (node.node, tuple(one.precision.upper() for one in found), reason, node.op_type)
+        )
     return rows
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from av_compress.engines.manifest import ArtefactRecord, AttemptRecord, GateRecord
+from av_compress.engines.manifest import ArtefactRecord, GateRecord
 from av_compress.engines.measurements import SpeedRecord
 from av_compress.report.build_data import BuildReport
 from av_compress.report.build_tables import CANDIDATES, METRICS, NAMES
-from av_compress.report.conditions import explain
+from av_compress.report.conditions import explain_refusal
 from av_compress.report.numbers import fixed, milliseconds, percent, signed, size
 from av_compress.report.page import Fact, Verdict
 from av_compress.report.tables import Tone
@@ -30,18 +30,23 @@ class FormResult:
 def verdict(report: BuildReport) -> Verdict:
     """Say how the build went."""
     artefacts = dict(sorted(report.manifest.artefacts.items()))
+    lines = tuple(_line(report, name, one) for name, one in artefacts.items())
     if all(artefact.gate is None for artefact in artefacts.values()):
-        return Verdict("", "Not judged", "The recipe asked for no check of accuracy.")
+        return Verdict("", "Not judged", "The recipe asked for no check of accuracy.", lines)
     refused = {name: one for name, one in artefacts.items() if one.refused}
     if refused:
-        reasons = " ".join(_refusal(report, name, one) for name, one in refused.items())
-        return Verdict("bad", "Refused", reasons)
-    words = " ".join(_result(report, name, one) for name, one in artefacts.items())
+        names = " and of the ".join(NAMES[name] for name in refused)
+        return Verdict(
+            "bad",
+            "Refused",
+            f"No candidate of the {names} holds every limit; no bundle was written.",
+            tuple(_refusal(report, name, one) for name, one in refused.items()),
+        )
     fallen = [(name, one) for name, one in artefacts.items() if one.fell_back]
     if fallen:
         reasons = " ".join(_fall_back(name, one) for name, one in fallen)
-        return Verdict("warn", "Accepted, but not as wanted", f"{reasons} {words}")
-    return Verdict("good", "Accepted", words)
+        return Verdict("warn", "Accepted, but not as wanted", reasons, lines)
+    return Verdict("good", "Accepted", "Every form passes with its first candidate.", lines)
 
 
 def forms(report: BuildReport) -> tuple[FormResult, ...]:
@@ -68,20 +73,26 @@ def _word(artefact: ArtefactRecord) -> str:
 
 
 def _kind(artefact: ArtefactRecord) -> str:
-    return CANDIDATES[artefact.attempt.candidate] if artefact.attempt is not None else "unnamed"
+    return (
+        CANDIDATES[artefact.attempt.candidate]
+        if artefact.attempt is not None
+        else "of an unknown kind"
+    )
 
 
-def _result(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
+def _line(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
     parts = []
     gate, speed = artefact.gate, report.speed(name, artefact.sha256)
     if gate is not None:
-        parts.append(f"keeps {_kept(gate)} of FP32’s {METRICS[gate.metric]}")
-    parts.append(f"computes {percent(artefact.int8_mac_share)} of its arithmetic in INT8")
+        parts.append(f"{_kept(gate)} of FP32’s {METRICS[gate.metric]} kept")
+    parts.append(f"{percent(artefact.int8_mac_share)} of the arithmetic in INT8")
     if speed is not None:
-        parts.append(f"is {fixed(speed.speedup.median)} times as fast as {speed.against.upper()}")
+        parts.append(f"{fixed(speed.speedup.median)} times as fast as {speed.against.upper()}")
     share = percent(artefact.bytes / report.manifest.source.bytes, 0)
-    parts.append(f"has {share} of the source’s size")
-    return f"The {NAMES[name]} {', '.join(parts[:-1])} and {parts[-1]}."
+    parts.append(f"{share} of the source’s size")
+    # A figure and its unit stay on one line.
+    text = f"{NAMES[name]}, {_kind(artefact)}: {', '.join(parts)}."
+    return text.replace(" %", "\u00a0%")
 
 
 def _fall_back(name: str, artefact: ArtefactRecord) -> str:
@@ -93,25 +104,19 @@ def _fall_back(name: str, artefact: ArtefactRecord) -> str:
 
 
 def _refusal(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
-    order = sorted(artefact.attempts, key=lambda one: one != artefact.attempt)
-    reasons = "; ".join(
-        f"{CANDIDATES[one.candidate]} fails {_failures(report, name, one)}"
-        for one in order
-        if one.verdict == "refused"
+    assert artefact.attempt is not None
+    words = explain_refusal(
+        artefact.attempts, artefact.attempt, lambda one: report.speed(name, one.sha256)
     )
-    return f"No candidate of the {NAMES[name]} holds every limit. Nearest first: {reasons}."
-
-
-def _failures(report: BuildReport, name: str, attempt: AttemptRecord) -> str:
-    measured = report.speed(name, attempt.sha256)
-    failed = [check for check in attempt.checks if check.verdict == "failed"]
-    return " and ".join(f"{check.gate} ({explain(check, measured)})" for check in failed)
+    return f"{NAMES[name]}: {words}.".replace(" %", "\u00a0%")
 
 
 def _facts(report: BuildReport, name: str) -> Iterator[Fact]:
     artefact = report.manifest.artefacts[name]
+    checks = artefact.attempt.checks if artefact.attempt is not None else ()
+    failed = {check.gate for check in checks if check.verdict == "failed"}
     if artefact.gate is not None:
-        yield _accuracy_fact(artefact.gate)
+        yield _accuracy_fact(artefact.gate, "bad" if failed & {"accuracy", "class"} else "")
     yield Fact(percent(artefact.int8_mac_share), "of the arithmetic in INT8", "")
     speed = report.speed(name, artefact.sha256)
     if speed is not None:
@@ -120,17 +125,18 @@ def _facts(report: BuildReport, name: str) -> Iterator[Fact]:
         yield Fact("–", "speed", "not measured here: needs the device")
     source = report.manifest.source.bytes
     note = f"{size(artefact.bytes)} of {size(source)}"
-    yield Fact(percent(artefact.bytes / source, 0), "of the source’s size", note)
+    tone: Tone = "bad" if "size" in failed else ""
+    yield Fact(percent(artefact.bytes / source, 0), "of the source’s size", note, tone)
 
 
-def _accuracy_fact(gate: GateRecord) -> Fact:
+def _accuracy_fact(gate: GateRecord, tone: Tone) -> Fact:
     change = signed(gate.candidate - gate.reference)
     note = (
         f"{fixed(gate.reference)} → {fixed(gate.candidate)} points ({change}); "
         f"{fixed(gate.max_loss)} may be lost"
     )
     label = f"of FP32’s {METRICS[gate.metric]} kept"
-    return Fact(_kept(gate), label, note, "" if gate.passed else "bad")
+    return Fact(_kept(gate), label, note, tone)
 
 
 def _speed_fact(speed: SpeedRecord) -> Fact:

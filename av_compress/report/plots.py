@@ -57,7 +57,10 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.2,
-    "figure.facecolor": "white",
+    # The page's own paper shows through.
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
     # The browser sets the type, in whatever script a name is.
     "svg.fonttype": "none",
     # Names inside the SVG are hashes; without a salt of its own they would change at every run.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from av_compress.engines.measurements import SpeedRecord, Spread
 from av_compress.report.build_data import BuildReport, SearchRows, SensitivityRow
@@ -33,10 +33,11 @@ from av_compress.report.plots import (
 _NAMED = 10
 
 
-def sensitivity(rows: SearchRows, order: Sequence[str]) -> Picture:
+def sensitivity(emitter: str, rows: SearchRows, order: Sequence[str]) -> Picture:
     """Draw what every node costs alone in INT8, and name the dearest.
 
     Args:
+        emitter: the form.
         rows: what a search saw; at least one node.
         order: node names in the order of the model.
 
@@ -44,20 +45,17 @@ def sensitivity(rows: SearchRows, order: Sequence[str]) -> Picture:
     place = {name: number for number, name in enumerate(order)}
     nodes = sorted(rows.sensitivities, key=lambda one: place.get(one.node, len(place)))
     dearest = sorted(nodes, key=lambda one: (-one.loss, one.node))[:_NAMED]
-    scale = "log" if all(one.loss > 0.0 for one in nodes) else "linear"
 
     def paint(everything: Axes, named: Axes) -> None:
         _paint_nodes(everything, nodes)
-        everything.set_yscale(scale)
         everything.set_ylabel(rows.unit)
-        everything.set_title("Every node that may be INT8, in the model’s order")
+        everything.set_title(f"{NAMES[emitter]}: each node, in order")
         _paint_named(named, dearest)
-        named.set_xscale(scale)
         named.set_xlabel(rows.unit)
-        named.set_title(f"The {len(dearest)} that cost most")
+        named.set_title("Those that cost most")
 
     alt = (
-        f"Bars: the cost of each of {len(nodes)} nodes when it alone is INT8. Most: "
+        f"{NAMES[emitter]}: the cost of each of {len(nodes)} nodes when it alone is INT8. Most: "
         f"{', '.join(one.node for one in dearest[:3])}."
     )
     return draw(paint, alt, 3.0, columns=2)
@@ -131,16 +129,31 @@ def latency(speed: Sequence[SpeedRecord]) -> Picture:
 
 
 def _paint_nodes(axes: Axes, nodes: Sequence[SensitivityRow]) -> None:
+    # Costs that differ by orders of magnitude are seen on a logarithmic scale alone, on which
+    # bars have no foot to stand on.
+    logarithmic = all(one.loss > 0.0 for one in nodes)
     for label, color, inside in (("INT8", CANDIDATE, True), ("spared", WARN, False)):
         numbers = [i for i, one in enumerate(nodes) if (one.precision == "int8") == inside]
-        if numbers:
-            axes.bar(numbers, [nodes[i].loss for i in numbers], 0.85, color=color, label=label)
-    axes.margins(x=0.01)
+        losses = [nodes[i].loss for i in numbers]
+        if numbers and logarithmic:
+            axes.scatter(numbers, losses, 14, color=color, label=label)
+        elif numbers:
+            axes.bar(numbers, losses, 0.85, color=color, label=label)
+    if logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(_plain())
+    axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("node")
     only_horizontal_grid(axes)
-    # Below the title, which is long.
     axes.legend(loc="best", ncols=2, handlelength=1.2)
+
+
+def _plain() -> FuncFormatter:
+    """Write ticks without formulas: names contain dollar signs, so no text is read as one."""
+    return FuncFormatter(lambda value, _: f"{value:.4g}")
 
 
 def _paint_named(axes: Axes, nodes: Sequence[SensitivityRow]) -> None:
@@ -148,14 +161,14 @@ def _paint_named(axes: Axes, nodes: Sequence[SensitivityRow]) -> None:
     colors = [CANDIDATE if one.precision == "int8" else WARN for one in nodes]
     axes.barh(list(rows), [one.loss for one in nodes], 0.75, color=colors)
     axes.set_yticks(list(rows), [short(one.node, 30) for one in nodes], fontsize=7.5)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(_plain())
     only_vertical_grid(axes)
 
 
 def _paint_shares(axes: Axes, rows: SearchRows) -> None:
-    for passed, face, label in (
-        (True, CANDIDATE, "plan that holds"),
-        (False, "none", "that fails"),
-    ):
+    kinds = ((True, CANDIDATE, "plan that holds"), (False, "none", "plan that fails"))
+    for passed, face, label in kinds:
         found = [one for one in rows.shares if one.passed == passed]
         if found:
             axes.scatter(
@@ -178,11 +191,27 @@ def _paint_candidates(axes: Axes, judged: Sequence[tuple[str, float, float]]) ->
         zorder=3,
         label="candidate (gate)",
     )
-    for kind, found, loss in judged:
+    for names, found, loss in _labels(judged):
         axes.annotate(
-            CANDIDATES[kind],
+            ", ".join(names),
             (100.0 * found, loss),
             (7, 4),
             textcoords="offset points",
             color=MUTED,
         )
+
+
+def _labels(
+    judged: Sequence[tuple[str, float, float]],
+) -> list[tuple[list[str], float, float]]:
+    """Name the candidates; those that lie on one another have one label."""
+    height = max(loss for _, _, loss in judged) - min(loss for _, _, loss in judged)
+    labels: list[tuple[list[str], float, float]] = []
+    for kind, found, loss in judged:
+        for names, other, level in labels:
+            if abs(other - found) < 0.02 and abs(level - loss) <= 0.08 * height:
+                names.append(CANDIDATES[kind])
+                break
+        else:
+            labels.append(([CANDIDATES[kind]], found, loss))
+    return labels
