@@ -35,8 +35,8 @@ def explain_refusal(
 ) -> str:
     """Say why no candidate of a form was accepted.
 
-    Names the candidate that came nearest and what it fails; then, for every condition that some
-    candidate failed, the candidate that did best on it.
+    Names the candidate that came nearest and what it fails; then, for each of these conditions,
+    the candidate that came closer to it, if there is one, and what that one fails besides.
 
     Args:
         attempts: every candidate of the form.
@@ -44,24 +44,31 @@ def explain_refusal(
         speed_of: finds an attempt's times.
 
     """
-    failed = [check for check in nearest.checks if check.verdict == "failed"]
-    reasons = " and ".join(f"{c.gate}: {explain(c, speed_of(nearest))}" for c in failed)
-    parts = [f"nearest is {nearest.candidate}, which fails {reasons}"]
-    judged = [attempt for attempt in attempts if attempt.verdict != "skipped"]
-    if len(judged) > 1:
-        parts += _best_on_each(judged, speed_of)
+    failed = _failed(nearest)
+    parts = [f"nearest is {nearest.candidate}, which fails {_explain_all(nearest, speed_of)}"]
+    for gate in failed:
+        closer = _closest(attempts, gate, speed_of)
+        if closer.sha256 != nearest.sha256:
+            check = next(check for check in closer.checks if check.gate == gate)
+            words = explain(check, speed_of(closer))
+            parts.append(f"on {gate} {closer.candidate} comes closer ({words})")
+            if set(_failed(closer)) - {gate}:
+                parts[-1] += f", but fails {_explain_all(closer, speed_of, besides=gate)}"
     return "; ".join(parts)
 
 
-def _best_on_each(judged: Sequence[AttemptRecord], speed_of: SpeedOf) -> list[str]:
-    gates = dict.fromkeys(c.gate for a in judged for c in a.checks if c.verdict == "failed")
-    parts = []
-    for gate in gates:
-        found = [(a, c) for a in judged for c in a.checks if c.gate == gate]
-        attempt, check = min(found, key=lambda pair: _badness(pair[1], speed_of(pair[0])))
-        words = explain(check, speed_of(attempt))
-        parts.append(f"best on {gate} is {attempt.candidate}: {words}")
-    return parts
+def _failed(attempt: AttemptRecord) -> dict[str, CheckRecord]:
+    return {check.gate: check for check in attempt.checks if check.verdict == "failed"}
+
+
+def _explain_all(attempt: AttemptRecord, speed_of: SpeedOf, besides: str = "") -> str:
+    failed = (check for gate, check in _failed(attempt).items() if gate != besides)
+    return " and ".join(f"{c.gate} ({explain(c, speed_of(attempt))})" for c in failed)
+
+
+def _closest(attempts: Sequence[AttemptRecord], gate: str, speed_of: SpeedOf) -> AttemptRecord:
+    found = [(a, c) for a in attempts for c in a.checks if c.gate == gate]
+    return min(found, key=lambda pair: _badness(pair[1], speed_of(pair[0])))[0]
 
 
 def _badness(check: CheckRecord, measured: SpeedRecord | None) -> tuple[bool, float]:
