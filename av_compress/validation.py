@@ -125,6 +125,7 @@ _LIMITS = {
     "minLength": "at least {} characters",
     "minItems": "at least {} items",
     "maxItems": "at most {} items",
+    "minProperties": "with at least {} key",
     "pattern": "text that matches {}",
 }
 

@@ -13,13 +13,17 @@ import numpy as np
 
 from av_compress.engines.manifest import (
     ArtefactRecord,
+    AttemptRecord,
     CalibrationRecord,
+    CheckRecord,
     FrameDigest,
     GateRecord,
     Manifest,
     ModelRecord,
     NodeRecord,
 )
+from av_compress.engines.measurements import Measurements, SpeedRecord, Spread
+from av_compress.fileio import sha256_bytes
 from av_compress.metrics.agreement import compare_frame, summarise
 from av_compress.metrics.average_precision import ClassAP, DetectionAP
 from av_compress.metrics.replay import (
@@ -33,8 +37,10 @@ from av_compress.metrics.replay import (
 from av_compress.report.build_page import (
     FP32,
     BuildReport,
-    Execution,
     PassRow,
+    SearchRows,
+    SensitivityRow,
+    ShareRow,
     TensorRange,
 )
 from av_compress.tasks.base import Detections2D
@@ -127,13 +133,47 @@ def precision_of(ap50: float) -> DetectionAP:
     return DetectionAP(ap=0.5 * ap50, ap50=ap50, ap75=0.4 * ap50, per_class=per_class)
 
 
+def attempt(candidate: str, reached: float, size: int, max_bytes: int = 2**20) -> AttemptRecord:
+    """Make an attempt that reached some of 50 points, of which one may be lost."""
+    lost = 50.0 - reached
+    fits = size <= max_bytes
+    checks = (
+        CheckRecord(
+            "accuracy", lost, 1.0, "passed" if lost <= 1 else "failed", f"lost {lost:.2f} of AP50"
+        ),
+        CheckRecord("class", lost, 2.0, "passed", f"class {EVIL} loses most"),
+        CheckRecord("size", size, max_bytes, "passed" if fits else "failed", f"{size} bytes"),
+        CheckRecord("speed", None, 1.0, "passed", "at least 1.00 times as fast as fp32"),
+    )
+    failed = [check.reason for check in checks if check.verdict == "failed"]
+    return AttemptRecord(
+        candidate=candidate,
+        verdict="refused" if failed else "accepted",
+        reason="; ".join(failed) or "every condition holds",
+        int8_mac_share=0.75 if candidate == "int8" else 0.0,
+        bytes=size,
+        sha256=digest(candidate),
+        checks=checks,
+    )
+
+
+def skipped(candidate: str) -> AttemptRecord:
+    reason = "the cpu form has no FP16 kernels"
+    return AttemptRecord(candidate, "skipped", reason, None, None, None, ())
+
+
+def digest(candidate: str) -> str:
+    """Return a hash of a candidate's file."""
+    return sha256_bytes(candidate.encode())
+
+
 def build_report(tensorrt: float = 49.5, cpu: float = 49.25) -> BuildReport:
     """Make a build's findings; the arguments are what the candidates reach of 50 points."""
     nodes = ("conv_1", EVIL, "conv_3")
     artefacts = {
         emitter: ArtefactRecord(
             path=f"{emitter}/model.onnx",
-            sha256=SHA,
+            sha256=digest("int8"),
             bytes=size,
             int8_mac_share=0.75,
             nodes=tuple(
@@ -141,6 +181,7 @@ def build_report(tensorrt: float = 49.5, cpu: float = 49.25) -> BuildReport:
                 for node in nodes
             ),
             gate=gate(reached),
+            attempts=(attempt("int8", reached, size),),
         )
         for emitter, base, size, reached in (
             ("tensorrt", "fp16", 600_000, tensorrt),
@@ -166,11 +207,69 @@ def build_report(tensorrt: float = 49.5, cpu: float = 49.25) -> BuildReport:
     return BuildReport(
         manifest=manifest,
         accuracy=accuracy,
-        execution=(Execution(FP32, "onnxruntime", 30.0), Execution("cpu", "onnxruntime", 20.0)),
+        measurements=Measurements("a processor, 2 cores", (speed_record(),)),
         macs=dict(zip(nodes, (25_000_000, 50_000_000, 25_000_000))),
         passes=(PassRow("check", 9, 9, ""), PassRow("simplify", 9, 7, "removed 2 Identity")),
         deviation=1.25e-5,
         ranges=tuple(tensor_range(name, spread) for name, spread in zip(nodes, (1.0, 3.0, 9.0))),
+    )
+
+
+def fallen_back() -> BuildReport:
+    """Make a build whose cpu form was accepted in FP32 alone, after a search."""
+    report = build_report(cpu=50.0)
+    attempts = (
+        attempt("int8", 40.0, 400_000),
+        attempt("mixed", 48.0, 500_000),
+        skipped("fp16"),
+        attempt("fp32", 50.0, 1_048_576),
+    )
+    cpu = replace(
+        report.manifest.artefacts["cpu"],
+        sha256=digest("fp32"),
+        bytes=1_048_576,
+        int8_mac_share=0.0,
+        attempts=attempts,
+    )
+    artefacts = {**report.manifest.artefacts, "cpu": cpu}
+    return replace(
+        report,
+        manifest=replace(report.manifest, artefacts=artefacts),
+        searches={"cpu": search_rows()},
+    )
+
+
+def refused() -> BuildReport:
+    """Make a build whose cpu form fails in accuracy as INT8, in size as FP32."""
+    report = build_report(cpu=40.0)
+    attempts = (attempt("int8", 40.0, 400_000), attempt("fp32", 50.0, 1_048_576, 500_000))
+    cpu = replace(report.manifest.artefacts["cpu"], attempts=attempts)
+    artefacts = {**report.manifest.artefacts, "cpu": cpu}
+    return replace(report, manifest=replace(report.manifest, artefacts=artefacts))
+
+
+def search_rows() -> SearchRows:
+    rows = (
+        SensitivityRow("conv_1", 25_000_000, 3.0, 12.5, "fp32"),
+        SensitivityRow(EVIL, 50_000_000, 0.25, None, "int8"),
+        SensitivityRow("conv_3", 25_000_000, 0.0, 40.0, "int8"),
+    )
+    shares = (ShareRow(1.0, 9.0, False), ShareRow(0.75, 0.5, True))
+    return SearchRows(rows, "points lost", shares, 1.0)
+
+
+def speed_record() -> SpeedRecord:
+    return SpeedRecord(
+        emitter="cpu",
+        candidate="int8",
+        sha256=digest("int8"),
+        against="fp32",
+        engine="onnxruntime",
+        threads=1,
+        rounds=30,
+        candidate_ms=Spread(19.0, 20.0, 22.0),
+        against_ms=Spread(29.5, 30.0, 33.0),
+        speedup=Spread(1.45, 1.5, 1.55),
     )
 
 

@@ -79,7 +79,8 @@ def bundle(world: Path) -> Path:
 
 
 def test_a_bundle_is_whole(bundle: Path):
-    assert entries(bundle) == ["cpu", "manifest.json", "report.html", "tensorrt"]
+    parts = ["cpu", "manifest.json", "measurements.json", "report.html", "tensorrt"]
+    assert entries(bundle) == parts
     loaded = load_bundle(bundle)
     manifest = loaded.manifest
     assert set(manifest.artefacts) == {"cpu", "tensorrt"}
@@ -201,7 +202,15 @@ def test_a_search_spares_what_the_limit_does_not_bear(world: Path, tmp_path: Pat
     rules = {"first": True, "prediction": True, "min_channels": 1}
     search = {"evaluations": 6, "frames": 2}
     gate = {"metric": "agreement_ap", "max_loss": 8, "samples": 6}
-    path = recipe(world, "search.yaml", precision=rules, gate=gate, search=search)
+    path = recipe(
+        world,
+        "search.yaml",
+        precision=rules,
+        gate=gate,
+        search=search,
+        candidates=["mixed"],
+        emitters=["tensorrt"],
+    )
     code = main(["build", str(path), "--output", str(tmp_path / "searched")])
     report = tmp_path / ("searched/report.html" if code == 0 else "searched.refused.html")
     text = report.read_text()
@@ -240,10 +249,11 @@ def test_evaluate_prints_and_writes_the_same_figures(bundle: Path, world: Path, 
 
 
 def test_a_gate_that_fails_writes_a_report_and_no_bundle(world: Path, tmp_path: Path, capsys):
-    path = recipe(world, "strict.yaml", gate={"max_loss": 0, "metric": "agreement_ap"})
+    gate = {"max_loss": 0, "metric": "agreement_ap"}
+    path = recipe(world, "strict.yaml", gate=gate, candidates=["int8"])
     code, message = build(path, tmp_path / "bundle", capsys)
     assert code == 1
-    assert "refused: " in message
+    assert "refused: tensorrt: no candidate holds every limit; nearest is int8" in message
     assert "allowed 0.00" in message
     assert entries(tmp_path) == ["bundle.refused.html"]
 

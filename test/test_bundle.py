@@ -152,7 +152,7 @@ def test_an_unreadable_manifest(folder: Path):
 
 
 def test_another_schema_version(folder: Path):
-    edit(folder, lambda value: value.update(schema_version=2))
+    edit(folder, lambda value: value.update(schema_version=1))
     assert refusal(folder) == "schema_version"
     (folder / "manifest.json").write_text("[]")
     assert refusal(folder) == "schema_version"

@@ -7,23 +7,23 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from av_compress import __version__
-from av_compress.build.basis import Basis, make_bases
-from av_compress.build.gates import Judge, Observed, make_judge, measuring_pipeline
+from av_compress.build.attempts import Form, Referee, attempt_form, int8_mac_share, serialise
+from av_compress.build.basis import make_bases
+from av_compress.build.candidates import Maker
+from av_compress.build.gates import Judge, make_judge, measuring_pipeline
 from av_compress.build.observing import DirectObserving, Observing
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
-from av_compress.build.search import search_basis
 from av_compress.build.story import build_report
-from av_compress.compress.emit.quantize import narrow_plan, quantize
-from av_compress.compress.emit.simulate import simulate_half
 from av_compress.compress.optimize.prepare import PreparedModel, prepare_model
 from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
@@ -35,8 +35,9 @@ from av_compress.engines.manifest import (
     ModelRecord,
     NodeRecord,
 )
+from av_compress.engines.measurements import MEASUREMENTS_NAME, Measurements, describe_machine
 from av_compress.errors import GateError
-from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, write_text
+from av_compress.fileio import atomic_directory, sha256_file, write_text
 from av_compress.progress import check_interrupt
 from av_compress.report.build_page import write_build_report
 from av_compress.tasks.base import Task
@@ -44,24 +45,8 @@ from av_compress.tasks.registry import make_task
 
 # Libraries whose version can change an artefact's bytes.
 TOOLS = ("onnx", "onnxslim", "onnxruntime", "numpy")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One emitted model and how it was judged.
-
-    Attributes:
-        emitter: which form it has.
-        model: serialised ONNX.
-        record: what the manifest says of it.
-        observed: what it made of the gate samples; None without a gate.
-
-    """
-
-    emitter: str
-    model: bytes
-    record: ArtefactRecord
-    observed: Observed | None
+# Frames whose input tensors models are timed with, in turn.
+TIMED_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -71,19 +56,19 @@ class Build:
     Attributes:
         recipe: what was asked for.
         prepared: the model after its preparation.
-        bases: form -> what it was emitted from; forms may share one.
         judge: the gate; None without one.
-        candidates: one for each form.
+        forms: form -> what became of it.
         manifest: of the bundle.
+        measurements: every time that was taken.
 
     """
 
     recipe: Recipe
     prepared: PreparedModel
-    bases: Mapping[str, Basis]
     judge: Judge | None
-    candidates: tuple[Candidate, ...]
+    forms: Mapping[str, Form]
     manifest: Manifest
+    measurements: Measurements
 
 
 def build_bundle(recipe: Recipe, output: Path, observing: Observing | None = None) -> Bundle:
@@ -99,22 +84,24 @@ def build_bundle(recipe: Recipe, output: Path, observing: Observing | None = Non
         ConfigError: the recipe does not fit the model or its sources.
         ModelError: the model cannot be compressed.
         DataError: samples are missing or unusable.
-        GateError: a candidate loses more than the recipe allows; the report of the refused build
-            is written beside `output`.
+        GateError: no candidate of a form passes every condition of the recipe; the report of the
+            refused build is written beside `output`.
 
     """
     with atomic_directory(output, MANIFEST_NAME) as folder:
         build = make_build(recipe, observing or DirectObserving())
-        refused = [c for c in build.candidates if c.record.gate and not c.record.gate.passed]
+        refused = [form for form in build.forms.values() if not form.accepted]
         if refused:
             report = output.with_name(f"{output.name}.refused.html")
             write_build_report(build_report(build), report)
-            raise GateError(_refusal(refused, report))
-        for candidate in build.candidates:
-            path = folder / candidate.record.path
+            reasons = "; ".join(form.refusal() for form in refused)
+            raise GateError(f"refused: {reasons}; no bundle was written; see {report}")
+        for emitter, form in build.forms.items():
+            path = folder / build.manifest.artefacts[emitter].path
             path.parent.mkdir(parents=True)
-            path.write_bytes(candidate.model)
+            path.write_bytes(form.candidate.model)
         write_text(folder / MANIFEST_NAME, build.manifest.to_json())
+        write_text(folder / MEASUREMENTS_NAME, build.measurements.to_json())
         write_build_report(build_report(build), folder / "report.html")
         check_interrupt()
     return load_bundle(output)
@@ -131,24 +118,29 @@ def make_build(recipe: Recipe, observing: Observing) -> Build:
             closing(measuring_pipeline(task, prepared.model, exact=False))
         )
         samples = open_samples(recipe, stack)
-        bases = make_bases(recipe, prepared.model, rules, task, samples.calibration, observing)
-        if recipe.search is not None and recipe.gate is not None:
-            # On the calibration frames: the gate's frames have to stay new to the candidate.
-            seen = make_judge(recipe.gate, samples.calibration, reference)
-            bases = {
-                emitter: search_basis(emitter, basis, recipe.search, task, seen)
-                for emitter, basis in bases.items()
-            }
         judge = None
         if recipe.gate is not None and samples.gate is not None:
+            # Before the calibration: a gate that cannot be judged is told at once.
             judge = make_judge(recipe.gate, samples.gate, reference)
-        candidates = tuple(
-            _candidate(emitter, bases[emitter], task, judge) for emitter in recipe.emitters
-        )
+        bases = make_bases(recipe, prepared.model, rules, task, samples.calibration, observing)
+        maker = Maker(recipe, prepared, bases, task, samples, reference)
+        referee = None if judge is None else _referee(recipe, prepared, task, judge)
+        # Without a gate nothing is refused: the first candidate is taken as it is.
+        kinds = recipe.candidates if referee is not None else recipe.candidates[:1]
+        forms = {
+            emitter: attempt_form(emitter, kinds, maker, referee) for emitter in recipe.emitters
+        }
     # Every basis was calibrated on the same frames in the same way.
     record = bases[recipe.emitters[0]].calibration.record
-    manifest = _manifest(recipe, task, record, candidates)
-    return Build(recipe, prepared, bases, judge, candidates, manifest)
+    speed = tuple(one for form in forms.values() for one in form.speed)
+    return Build(
+        recipe=recipe,
+        prepared=prepared,
+        judge=judge,
+        forms=forms,
+        manifest=_manifest(recipe, task, record, forms),
+        measurements=Measurements(describe_machine(), speed),
+    )
 
 
 def tool_versions() -> dict[str, str]:
@@ -161,39 +153,24 @@ def tool_versions() -> dict[str, str]:
     }
 
 
-def _candidate(emitter: str, basis: Basis, task: Task[Any, Any], judge: Judge | None) -> Candidate:
-    model, plan, calibration = basis.model, basis.plan, basis.calibration
-    emitted = quantize(model, plan, calibration.ranges, calibration.magnitudes, emitter)
-    data = emitted.SerializeToString(deterministic=True)
-    # A form may have to leave in float what the other computes in INT8.
-    plan = narrow_plan(model, plan, emitter, calibration.magnitudes)
-    form = FORMS[emitter]
-    record = ArtefactRecord(
-        path=f"{emitter}/model.onnx",
-        sha256=sha256_bytes(data),
-        bytes=len(data),
-        int8_mac_share=round(plan.int8_mac_share(), 6) if form.quantised == "int8" else 0.0,
-        nodes=tuple(
-            NodeRecord(node.node, node.op_type, form.precision(node.precision.value), node.reason)
-            for node in plan.nodes
-        ),
-        gate=None,
+def _referee(
+    recipe: Recipe, prepared: PreparedModel, task: Task[Any, Any], judge: Judge
+) -> Referee:
+    frames = islice(judge.samples.frames("frames to time with"), TIMED_FRAMES)
+    return Referee(
+        judge=judge,
+        task=task,
+        source_bytes=recipe.model.stat().st_size,
+        fp32=serialise(prepared.model),
+        inputs=tuple(task.preprocess(frame).tensors for frame in frames),
     )
-    if judge is None:
-        return Candidate(emitter, data, record, None)
-    # A form for another device is judged as that would compute it, the others as they are served.
-    judged = simulate_half(emitted) if form.simulated else emitted
-    exact = form.computes_pairs(on_gpu=False)
-    with closing(measuring_pipeline(task, judged, exact)) as pipeline:
-        observed = judge.observe(pipeline, f"gate: {emitter}")
-    return Candidate(emitter, data, replace(record, gate=judge.gate(observed)), observed)
 
 
 def _manifest(
     recipe: Recipe,
     task: Task[Any, Any],
     calibration: CalibrationRecord,
-    candidates: tuple[Candidate, ...],
+    forms: Mapping[str, Form],
 ) -> Manifest:
     size = recipe.model.stat().st_size
     return Manifest(
@@ -203,19 +180,23 @@ def _manifest(
         recipe_sha256=recipe.sha256,
         task=task.config(),
         calibration=calibration,
-        artefacts={candidate.emitter: candidate.record for candidate in candidates},
+        artefacts={emitter: _artefact(emitter, form) for emitter, form in forms.items()},
         versions=tool_versions(),
     )
 
 
-def _refusal(refused: list[Candidate], report: Path) -> str:
-    parts = []
-    for candidate in refused:
-        gate = candidate.record.gate
-        assert gate is not None
-        parts.append(
-            f"{candidate.emitter}: {gate.metric} fell from {gate.reference:.2f} to "
-            f"{gate.candidate:.2f}, a loss of {gate.reference - gate.candidate:.2f} points on "
-            f"{gate.frames} frames; allowed {gate.max_loss:.2f}"
-        )
-    return f"refused: {'; '.join(parts)}; no bundle was written; see {report}"
+def _artefact(emitter: str, form: Form) -> ArtefactRecord:
+    candidate = form.candidate
+    computed = FORMS[emitter].precision
+    return ArtefactRecord(
+        path=f"{emitter}/model.onnx",
+        sha256=candidate.sha256,
+        bytes=len(candidate.model),
+        int8_mac_share=int8_mac_share(candidate),
+        nodes=tuple(
+            NodeRecord(node.node, node.op_type, computed(node.precision.value), node.reason)
+            for node in candidate.plan.nodes
+        ),
+        gate=candidate.gate,
+        attempts=form.attempts,
+    )

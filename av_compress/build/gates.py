@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from functools import cached_property
 from typing import Any
 
 import onnx
@@ -36,14 +36,18 @@ class Observed:
 
     Attributes:
         results: detections per frame, in the samples' order.
-        engine: backend and provider in a few words.
-        execute_ms: median execution time per frame, in milliseconds.
 
     """
 
     results: tuple[Detections2D, ...]
-    engine: str
-    execute_ms: float
+
+
+@dataclass(frozen=True)
+class ClassLoss:
+    """What a class loses against FP32, in points, and of how many true objects."""
+
+    points: float
+    truths: int
 
 
 @dataclass(frozen=True)
@@ -85,24 +89,38 @@ class Judge:
 
     def figures(self, observed: Observed) -> dict[str, float]:
         """Return every accuracy figure in points, rounded so that equal runs print the same."""
-        measured = self.precisions(observed)
-        named = {"agreement": "agreement_", "labels": ""}
+        return _figures(self.precisions(observed))
+
+    @cached_property
+    def reference_precisions(self) -> dict[str, DetectionAP]:
+        """The FP32 model's own; see `precisions`."""
+        return self.precisions(self.reference)
+
+    def class_losses(self, observed: Observed) -> dict[str, ClassLoss]:
+        """Return what each class loses against FP32 in the recipe's metric."""
+        truth, metric = split_metric(self.config.metric)
+        reference = self.reference_precisions[truth].per_class
+        found = self.precisions(observed)[truth].per_class
         return {
-            f"{named[truth]}{metric}": round(100.0 * value, 4)
-            for truth, result in measured.items()
-            for metric, value in (("ap", result.ap), ("ap50", result.ap50))
+            name: ClassLoss(
+                points=round(100.0 * (getattr(one, metric) - getattr(found[name], metric)), 4),
+                truths=one.truths,
+            )
+            for name, one in reference.items()
         }
 
     def gate(self, observed: Observed) -> GateRecord:
         """Compare a candidate with FP32 in the recipe's metric."""
-        metric, reference = self.config.metric, self.figures(self.reference)
+        metric, reference = self.config.metric, _figures(self.reference_precisions)
         candidate = self.figures(observed)
+        # Rounded as the figures are: in binary, 1.1 - 1.0 is more than 0.1.
+        loss = round(reference[metric] - candidate[metric], 4)
         return GateRecord(
             metric=metric,
             reference=reference[metric],
             candidate=candidate[metric],
             max_loss=self.config.max_loss,
-            passed=reference[metric] - candidate[metric] <= self.config.max_loss,
+            passed=loss <= self.config.max_loss,
             source=self.samples.source.description,
             frames=len(self.samples),
             figures={**{f"fp32_{name}": v for name, v in reference.items()}, **candidate},
@@ -127,16 +145,34 @@ def measuring_pipeline(task: Task[Any, Any], model: onnx.ModelProto, exact: bool
 
 def observe(pipeline: Pipeline, samples: SampleSet, label: str) -> Observed:
     """Run samples through a pipeline."""
-    results, times = [], []
-    for frame in samples.frames(label):
-        processed = pipeline.process(frame)
-        results.append(processed.result)
-        times.append(processed.spans["execute"])
-    return Observed(tuple(results), pipeline.engine.description, median(times) / 1e6)
+    return Observed(tuple(pipeline.process(frame).result for frame in samples.frames(label)))
 
 
-def make_judge(config: GateConfig, samples: SampleSet, reference: Pipeline) -> Judge:
+def _figures(measured: Mapping[str, DetectionAP]) -> dict[str, float]:
+    named = {"agreement": "agreement_", "labels": ""}
+    return {
+        f"{named[truth]}{metric}": round(100.0 * value, 4)
+        for truth, result in measured.items()
+        for metric, value in (("ap", result.ap), ("ap50", result.ap50))
+    }
+
+
+def split_metric(metric: str) -> tuple[str, str]:
+    """Return what a metric judges against (`labels`, `agreement`) and its kind (`ap50`, `ap`)."""
+    against, _, kind = metric.rpartition("_")
+    return against or "labels", kind
+
+
+def make_judge(
+    config: GateConfig, samples: SampleSet, reference: Pipeline, purpose: str = "gate"
+) -> Judge:
     """Collect the truths of the gate samples.
+
+    Args:
+        config: metric and limit.
+        samples: the frames.
+        reference: the FP32 model.
+        purpose: what they are judged for, for the progress bar and for errors.
 
     Raises:
         ConfigError: the metric needs labels that the source does not have.
@@ -145,14 +181,14 @@ def make_judge(config: GateConfig, samples: SampleSet, reference: Pipeline) -> J
     """
     class_names = reference.task.class_names
     labels = _labels(samples, class_names)
-    if labels is None and not config.metric.startswith("agreement"):
+    if labels is None and split_metric(config.metric)[0] == "labels":
         raise ConfigError(
             f"gate.metric: {config.metric!r} needs labels, which {samples.source.description} "
             "does not have; allowed: agreement_ap50, agreement_ap"
         )
-    observed = observe(reference, samples, "gate: FP32")
+    observed = observe(reference, samples, f"{purpose}: FP32")
     judge = Judge(config, samples, class_names, observed, labels)
-    _check_truth(judge)
+    _check_truth(judge, purpose)
     return judge
 
 
@@ -166,21 +202,21 @@ def _labels(samples: SampleSet, class_names: Sequence[str]) -> tuple[Labels2D, .
     )
 
 
-def _check_truth(judge: Judge) -> None:
+def _check_truth(judge: Judge, purpose: str) -> None:
     """Refuse a gate that any model would pass for want of objects."""
     samples = judge.samples
-    if judge.config.metric.startswith("agreement"):
+    if split_metric(judge.config.metric)[0] == "agreement":
         seen = _count(judge.reference.results)
         if seen == 0:
             raise DataError(
-                f"gate: the FP32 model detects nothing with score over {CONFIDENT_SCORE} on the "
-                f"{len(samples)} gate samples of {samples.source.description}; check the task's "
+                f"{purpose}: the FP32 model detects nothing with score over {CONFIDENT_SCORE} on "
+                f"the {len(samples)} samples of {samples.source.description}; check the task's "
                 "preprocess and head, or choose other frames"
             )
     elif judge.labels is not None and not any(len(labels) for labels in judge.labels):
         raise DataError(
-            f"gate: none of the labels of {samples.source.description} names a class of the task "
-            f"({', '.join(judge.class_names[:5])} ...)"
+            f"{purpose}: none of the labels of {samples.source.description} names a class of the "
+            f"task ({', '.join(judge.class_names[:5])} ...)"
         )
 
 

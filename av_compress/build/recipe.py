@@ -15,6 +15,9 @@ from av_compress.errors import ConfigError, UsageError
 from av_compress.fileio import canonical_json, sha256_bytes
 from av_compress.validation import validate
 
+# What may be tried for a form, the cheapest first.
+CANDIDATES = ("int8", "mixed", "fp16", "fp32")
+
 
 @dataclass(frozen=True)
 class SampleConfig:
@@ -42,20 +45,59 @@ class ThresholdConfig:
 
 
 @dataclass(frozen=True)
+class SpeedConfig:
+    """How candidates are timed against the next higher precision, and what is asked of them.
+
+    Attributes:
+        min_speedup: smallest factor that passes; None where the speed is only reported.
+        rounds: how often each of the two runs.
+        threads: inside an operator; 0: one for each core.
+
+    """
+
+    min_speedup: float | None = None
+    rounds: int = 30
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class SizeConfig:
+    """How large a candidate may be: in bytes, and as a share of the source model."""
+
+    max_bytes: int | None = None
+    max_share: float | None = None
+
+    def limit(self, source: int) -> int | None:
+        """Return the limit in bytes for a source model of so many; None where there is none."""
+        limits = [] if self.max_bytes is None else [self.max_bytes]
+        if self.max_share is not None:
+            limits.append(int(self.max_share * source))
+        return min(limits, default=None)
+
+
+@dataclass(frozen=True)
 class GateConfig:
-    """The accuracy condition of a build.
+    """What a candidate must pass.
 
     Attributes:
         samples: the frames it is judged on, never those of the calibration.
         metric: `ap50`, `ap` (against labels), `agreement_ap50` or `agreement_ap` (against the
             FP32 model's own detections).
         max_loss: largest loss against FP32 that passes, in points (AP times 100).
+        max_loss_per_class: the same for each class; None where classes are not looked at.
+        min_truths: classes with fewer true objects are not looked at.
+        speed: how fast it must be.
+        size: how large it may be.
 
     """
 
     samples: SampleConfig
     metric: str
     max_loss: float
+    max_loss_per_class: float | None = None
+    min_truths: int = 10
+    speed: SpeedConfig = SpeedConfig()
+    size: SizeConfig = SizeConfig()
 
 
 @dataclass(frozen=True)
@@ -83,10 +125,12 @@ class Recipe:
         task: task configuration.
         calibration: the calibration samples.
         threshold: how thresholds are chosen.
-        gate: the accuracy condition, None where the user asked for none.
+        gate: what candidates must pass, None where the user asked for nothing.
         precision: precision rules, see `compress.plan.precision.PrecisionRules`.
-        search: how the plan is searched, None where the rules alone make it.
+        search: how the plan of the mixed candidate is searched; None where there is no such
+            candidate.
         emitters: which forms to write.
+        candidates: what is tried for each form, in order; see `CANDIDATES`.
         content: the whole recipe as JSON values, defaults filled in.
 
     """
@@ -101,6 +145,7 @@ class Recipe:
     precision: Mapping[str, Any]
     search: SearchConfig | None
     emitters: tuple[str, ...]
+    candidates: tuple[str, ...]
     content: Mapping[str, Any]
 
     @property
@@ -154,27 +199,55 @@ def _with_defaults(content: Mapping[str, Any], stem: str) -> dict[str, Any]:
         "name": stem,
         "precision": {},
         "emitters": ["tensorrt", "cpu"],
+        "candidates": list(CANDIDATES),
         **content,
         "calibration": calibration,
     }
     if filled.get("gate") is not None:
-        filled["gate"] = {
-            "source": calibration["source"],
-            "samples": calibration["samples"],
-            "sampling": calibration["sampling"],
-            "metric": "agreement_ap50",
-            "max_loss": 1.0,
-            **filled["gate"],
-        }
-    if filled.get("search") is not None:
-        filled["search"] = {"evaluations": 40, "frames": 8, **filled["search"]}
-        if filled.get("gate") is None:
-            raise ConfigError("search: needs a gate, whose metric and limit it searches for")
+        filled["gate"] = _gate_with_defaults(filled["gate"], calibration)
+    return {**filled, "search": _search_with_defaults(filled)}
+
+
+def _gate_with_defaults(gate: Mapping[str, Any], calibration: Mapping[str, Any]) -> dict[str, Any]:
+    filled = {
+        "source": calibration["source"],
+        "samples": calibration["samples"],
+        "sampling": calibration["sampling"],
+        "metric": "agreement_ap50",
+        "max_loss": 1.0,
+        "max_loss_per_class": None,
+        "min_truths": 10,
+        "speed": None,
+        "size": None,
+        **gate,
+    }
+    if filled["speed"] is not None:
+        filled["speed"] = {"min_speedup": 1.0, "rounds": 30, "threads": 1, **filled["speed"]}
     return filled
 
 
+def _search_with_defaults(filled: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the search may spend; None where nothing is searched."""
+    candidates, search = filled["candidates"], filled.get("search")
+    if candidates != [kind for kind in CANDIDATES if kind in candidates]:
+        raise ConfigError(
+            f"candidates: [{', '.join(candidates)}] is not allowed; allowed: some of "
+            f"{', '.join(CANDIDATES)}, in this order"
+        )
+    if filled.get("gate") is None:
+        wanted = "search" if search is not None else "candidates: mixed"
+        if search is not None or candidates[0] == "mixed":
+            raise ConfigError(f"{wanted}: needs a gate, whose metric and limit it searches for")
+        return None
+    if "mixed" in candidates:
+        return {"evaluations": 40, "frames": 8, **(search or {})}
+    if search is not None:
+        raise ConfigError("search: finds the mixed candidate, which candidates does not list")
+    return None
+
+
 def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
-    calibration, gate, search = content["calibration"], content["gate"], content.get("search")
+    calibration, search = content["calibration"], content["search"]
     return Recipe(
         name=content["name"],
         folder=folder,
@@ -182,13 +255,24 @@ def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
         task=content["task"],
         calibration=_samples(calibration),
         threshold=ThresholdConfig(calibration["threshold"], calibration["percentile"]),
-        gate=None
-        if gate is None
-        else GateConfig(_samples(gate), gate["metric"], gate["max_loss"]),
+        gate=None if content["gate"] is None else _gate(content["gate"]),
         precision=content["precision"],
         search=None if search is None else SearchConfig(**search),
         emitters=tuple(content["emitters"]),
+        candidates=tuple(content["candidates"]),
         content=content,
+    )
+
+
+def _gate(section: Mapping[str, Any]) -> GateConfig:
+    return GateConfig(
+        samples=_samples(section),
+        metric=section["metric"],
+        max_loss=section["max_loss"],
+        max_loss_per_class=section["max_loss_per_class"],
+        min_truths=section["min_truths"],
+        speed=SpeedConfig(**(section["speed"] or {})),
+        size=SizeConfig(**(section["size"] or {})),
     )
 
 

@@ -7,11 +7,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from av_compress.engines.forms import FORMS
-from av_compress.report.build_data import FP32, BuildReport, Execution, PassRow, TensorRange
+from av_compress.compress.search.plan_search import Search
+from av_compress.report.build_data import (
+    FP32,
+    BuildReport,
+    PassRow,
+    SearchRows,
+    SensitivityRow,
+    ShareRow,
+    TensorRange,
+)
 
 if TYPE_CHECKING:
-    from av_compress.build.basis import Basis
+    from av_compress.build.attempts import Form
     from av_compress.build.builder import Build
 
 
@@ -20,15 +28,16 @@ def build_report(build: Build) -> BuildReport:
     judge = build.judge
     accuracy = {}
     if judge is not None:
-        accuracy[FP32] = judge.precisions(judge.reference)
-        for candidate in build.candidates:
-            if candidate.observed is not None:
-                accuracy[candidate.emitter] = judge.precisions(candidate.observed)
+        accuracy[FP32] = judge.reference_precisions
+        for emitter, form in build.forms.items():
+            if form.candidate.observed is not None:
+                accuracy[emitter] = judge.precisions(form.candidate.observed)
     return BuildReport(
         manifest=build.manifest,
         accuracy=accuracy,
-        execution=tuple(_execution(build)),
-        macs={node.node: node.macs for node in _main_basis(build).plan.nodes},
+        measurements=None if judge is None else build.measurements,
+        searches={} if judge is None else dict(_searches(build, judge.config.max_loss)),
+        macs={node.node: node.macs for node in _main_form(build).candidate.plan.nodes},
         passes=tuple(
             PassRow(r.name, r.nodes_before, r.nodes_after, r.detail)
             for r in build.prepared.reports
@@ -39,45 +48,58 @@ def build_report(build: Build) -> BuildReport:
     )
 
 
-def _main_basis(build: Build) -> Basis:
-    """Return the basis of the first form: where the forms' differ, the page shows its ranges."""
-    return build.bases[build.recipe.emitters[0]]
+def _main_form(build: Build) -> Form:
+    """Return the first form: where the forms differ, the page shows its ranges."""
+    return build.forms[build.recipe.emitters[0]]
 
 
 def _steps(build: Build) -> Iterator[PassRow]:
     before = len(build.prepared.model.graph.node)
-    for emitter, basis in build.bases.items():
-        if basis.migrated:
-            folded = sum(bool(m.folded_into) for m in basis.migrated)
-            detail = f"{folded} folded, {len(basis.migrated) - folded} by a multiplication"
-            after = len(basis.model.graph.node)
-            yield PassRow(f"migrate scales ({emitter})", before, after, detail)
-        if basis.search is not None:
-            tried = len(basis.search.steps)
-            share = f"{100 * basis.plan.int8_mac_share():.1f} %"
-            nodes = len(basis.model.graph.node)
+    for emitter, form in build.forms.items():
+        migrated, nodes = form.candidate.basis.migrated, form.candidate.basis.model.graph.node
+        if migrated:
+            folded = sum(bool(m.folded_into) for m in migrated)
+            detail = f"{folded} folded, {len(migrated) - folded} by a multiplication"
+            yield PassRow(f"migrate scales ({emitter})", before, len(nodes), detail)
+        if form.searched:
+            tried = sum(len(found.steps) for found in _found(form))
+            share = f"{100 * form.searched[-1].plan.int8_mac_share():.1f} %"
             yield PassRow(
                 f"search plan ({emitter})",
-                nodes,
-                nodes,
+                len(nodes),
+                len(nodes),
                 f"{share} in INT8 after {tried} evaluations",
             )
 
 
-def _execution(build: Build) -> Iterator[Execution]:
-    if build.judge is None:
-        return
-    reference = build.judge.reference
-    yield Execution(FP32, reference.engine, reference.execute_ms)
-    for candidate in build.candidates:
-        # A form that is only simulated here, in float: its time says nothing.
-        if candidate.observed is not None and not FORMS[candidate.emitter].simulated:
-            observed = candidate.observed
-            yield Execution(candidate.emitter, observed.engine, observed.execute_ms)
+def _searches(build: Build, max_loss: float) -> Iterator[tuple[str, SearchRows]]:
+    for emitter, form in build.forms.items():
+        found = _found(form)
+        if not found:
+            continue
+        steps = (step for one in found for step in one.steps)
+        rows = SearchRows(
+            sensitivities=tuple(_sensitivities(found[-1])),
+            unit="share of the outputs' variance",
+            # Of plans that were searched with lower aims, too: what holds is up to the limit.
+            shares=tuple(ShareRow(s.int8_mac_share, s.loss, s.loss <= max_loss) for s in steps),
+            max_loss=max_loss,
+        )
+        yield emitter, rows
+
+
+def _found(form: Form) -> list[Search]:
+    return [basis.search for basis in form.searched if basis.search is not None]
+
+
+def _sensitivities(found: Search) -> Iterator[SensitivityRow]:
+    precisions = {node.node: node.precision.value for node in found.plan.nodes}
+    for one in found.ranking:
+        yield SensitivityRow(one.node, one.macs, one.error, None, precisions[one.node])
 
 
 def _ranges(build: Build) -> Iterator[TensorRange]:
-    calibration = _main_basis(build).calibration
+    calibration = _main_form(build).candidate.basis.calibration
     for name, observer in calibration.observers.items():
         low, high = calibration.ranges[name]
         yield TensorRange(

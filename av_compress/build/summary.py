@@ -5,12 +5,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
-from av_compress.engines.manifest import ArtefactRecord, Manifest
+from av_compress.engines.manifest import ArtefactRecord, AttemptRecord, Manifest
+from av_compress.engines.measurements import Measurements, SpeedRecord
+
+_VERDICTS = {"passed": "passed", "failed": "FAILED", "not_judged": "not judged"}
 
 
-def build_summary(manifest: Manifest) -> str:
-    """Say what a bundle holds and how it was judged."""
+def build_summary(manifest: Manifest, measurements: Measurements | None = None) -> str:
+    """Say what a bundle holds, how it was judged, and what was tried before it.
+
+    Args:
+        manifest: of the bundle.
+        measurements: the times that were taken when it was built, if they are at hand.
+
+    """
     calibration = manifest.calibration
     lines = [
         f"name:        {manifest.name}",
@@ -22,34 +32,68 @@ def build_summary(manifest: Manifest) -> str:
         f"recipe:      sha256 {manifest.recipe_sha256[:12]}",
     ]
     for emitter, record in sorted(manifest.artefacts.items()):
-        lines += ["", *_artefact_lines(emitter, record)]
+        lines += ["", *_artefact_lines(emitter, record, measurements)]
     return "\n".join(lines)
 
 
-def _artefact_lines(emitter: str, record: ArtefactRecord) -> list[str]:
+def _artefact_lines(
+    emitter: str, record: ArtefactRecord, measurements: Measurements | None
+) -> Iterator[str]:
     counts = Counter(node.precision for node in record.nodes)
     nodes = ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items()))
-    lines = [
-        f"{emitter}: {record.path}, {_kib(record.bytes)}, sha256 {record.sha256[:12]}",
-        f"  precision: {record.int8_mac_share:.1%} of multiply-accumulates in INT8 ({nodes})",
-    ]
+    yield f"{emitter}: {record.path}, {_kib(record.bytes)}, sha256 {record.sha256[:12]}"
+    attempt = record.attempt
+    if attempt is not None:
+        yield from _candidate_lines(record, attempt)
+    yield (f"  precision: {record.int8_mac_share:.1%} of multiply-accumulates in INT8 ({nodes})")
+    yield from _gate_lines(record)
+    for check in attempt.checks[1:] if attempt is not None else ():
+        yield f"  {check.gate + ':':<10} {_VERDICTS[check.verdict]}: {check.reason}"
+    if measurements is not None:
+        yield from _speed_lines(measurements.of(emitter, record.sha256), measurements)
+
+
+def _candidate_lines(record: ArtefactRecord, attempt: AttemptRecord) -> Iterator[str]:
+    """Say which candidate it is, and loudly where another one was wanted."""
+    if not record.fell_back:
+        yield f"  candidate: {attempt.candidate}"
+        return
+    wanted = record.attempts[0].candidate.upper()
+    yield f"  candidate: {attempt.candidate}  *** FELL BACK: {wanted} WAS NOT ACCEPTED ***"
+    for other in record.attempts:
+        if other != attempt:
+            yield f"             {other.candidate} {other.verdict}: {other.reason}"
+
+
+def _gate_lines(record: ArtefactRecord) -> Iterator[str]:
     gate = record.gate
     if gate is None:
-        return [*lines, "  gate:      none: the recipe asked for no check of accuracy"]
+        yield "  gate:      none: the recipe asked for no check of accuracy"
+        return
     verdict = "passed" if gate.passed else "FAILED"
-    lines.append(
+    yield (
         f"  gate:      {verdict}: {gate.metric} {gate.reference:.2f} -> {gate.candidate:.2f} "
         f"(loss {gate.reference - gate.candidate:+.2f}, allowed {gate.max_loss:.2f}) "
         f"on {gate.frames} frames of {gate.source}"
     )
-    others = [name for name in sorted(gate.figures) if not name.startswith("fp32_")]
-    for name in others:
-        if name != gate.metric:
-            lines.append(
+    for name in sorted(gate.figures):
+        if not name.startswith("fp32_") and name != gate.metric:
+            yield (
                 f"             {name} {gate.figures[f'fp32_{name}']:.2f} -> "
                 f"{gate.figures[name]:.2f}"
             )
-    return lines
+
+
+def _speed_lines(speed: SpeedRecord | None, measurements: Measurements) -> Iterator[str]:
+    if speed is None:
+        return
+    slower = "  *** SLOWER ***" if speed.speedup.median < 1.0 else ""
+    threads = f"{speed.threads} threads" if speed.threads != 1 else "1 thread"
+    yield (
+        f"  measured:  {speed.speedup.median:.2f} x as fast as {speed.against} "
+        f"({speed.candidate_ms.median:.2f} ms against {speed.against_ms.median:.2f} ms, "
+        f"{threads}, {measurements.machine}){slower}"
+    )
 
 
 def _kib(size: int) -> str:

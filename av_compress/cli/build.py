@@ -45,9 +45,10 @@ def run(args: argparse.Namespace) -> int:
     from av_compress.build.builder import build_bundle
     from av_compress.build.recipe import load_recipe
     from av_compress.build.summary import build_summary
+    from av_compress.engines.measurements import load_measurements
 
     bundle = build_bundle(load_recipe(args.recipe), args.output, _observing(args))
-    print(build_summary(bundle.manifest))
+    print(build_summary(bundle.manifest, load_measurements(bundle.root)))
     print(
         f"bundle: {args.output} (sha256 {bundle.sha256[:12]}); report: {args.output}/report.html"
     )

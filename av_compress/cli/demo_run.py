@@ -29,6 +29,7 @@ from av_compress.build.summary import build_summary
 from av_compress.data.bags import BagImages
 from av_compress.data.demo.drive import IMAGE_TOPIC, Drive, write_bag, write_dataset
 from av_compress.engines.bundle import Bundle
+from av_compress.engines.measurements import load_measurements
 from av_compress.errors import EngineError, MissingExtraError, UsageError
 from av_compress.fileio import atomic_file, write_text
 from av_compress.metrics.average_precision import DetectionAP, average_precision
@@ -62,7 +63,7 @@ def run_demo(output: Path, seed: int, seconds: float) -> int:
         write_dataset([Drive(s, 16.0, 0.5) for s in seeds], output / name)
     print("2. Building the INT8 bundle ...")
     bundle = build_bundle(load_recipe(_write_recipe(output)), output / "bundle")
-    print(_indented(build_summary(bundle.manifest)))
+    print(_indented(build_summary(bundle.manifest, load_measurements(bundle.root))))
     print("3. Playing the drive to the node over ROS 2 ...")
     received = _serve(output)
     print(_indented(_table(received, truth, bundle)))

@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     """Load, verify and print."""
     from av_compress.build.summary import build_summary
     from av_compress.engines.bundle import load_bundle
+    from av_compress.engines.measurements import load_measurements
 
     bundle = load_bundle(args.bundle)
     bundle.task()
@@ -29,5 +30,5 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"sha256": bundle.sha256, **asdict(bundle.manifest)}, indent=2))
     else:
         print(f"bundle {args.bundle}, sha256 {bundle.sha256}: every hash verified")
-        print(build_summary(bundle.manifest))
+        print(build_summary(bundle.manifest, load_measurements(bundle.root)))
     return 0

@@ -13,7 +13,7 @@ from av_compress.errors import BundleError, ConfigError
 from av_compress.fileio import canonical_json
 from av_compress.validation import validate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 REFUSALS: Mapping[str, str] = {
     "not_a_bundle": "the folder has no manifest.json",
@@ -69,7 +69,7 @@ class NodeRecord:
 
 @dataclass(frozen=True)
 class GateRecord:
-    """One gate's outcome for one artefact.
+    """The accuracy of one artefact on the gate samples.
 
     Attributes:
         metric: what was measured, e.g. `ap50`.
@@ -94,6 +94,53 @@ class GateRecord:
 
 
 @dataclass(frozen=True)
+class CheckRecord:
+    """One condition's verdict on one candidate.
+
+    Attributes:
+        gate: `accuracy` and `class` (points lost in the gate's metric), `size` (bytes) or `speed`
+            (times as fast as the next higher precision).
+        figure: what was measured; None for a speed, which stands in measurements.json, and where
+            nothing could be measured.
+        limit: what the recipe allows.
+        verdict: `passed`, `failed`, or `not_judged` where the condition has nothing to say of
+            this candidate.
+        reason: in words.
+
+    """
+
+    gate: str
+    figure: float | None
+    limit: float
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One candidate of a form, and how it was judged.
+
+    Attributes:
+        candidate: `int8`, `mixed`, `fp16` or `fp32`.
+        verdict: `accepted`, `refused`, or `skipped` where it was not even made.
+        reason: why, in words.
+        int8_mac_share: share of multiply-accumulates in INT8, 0..1; None where it was skipped.
+        bytes: size of its file; None where it was skipped.
+        sha256: hash of its file, as in measurements.json; None where it was skipped.
+        checks: every condition of the recipe; empty without a gate.
+
+    """
+
+    candidate: str
+    verdict: str
+    reason: str
+    int8_mac_share: float | None
+    bytes: int | None
+    sha256: str | None
+    checks: tuple[CheckRecord, ...]
+
+
+@dataclass(frozen=True)
 class ArtefactRecord:
     """One emitted model.
 
@@ -103,7 +150,9 @@ class ArtefactRecord:
         bytes: size of the file.
         int8_mac_share: share of multiply-accumulates in INT8, 0..1.
         nodes: precision of every weighted node.
-        gate: the gate's outcome; None where the recipe has no gate.
+        gate: its accuracy on the gate samples; None where the recipe has no gate.
+        attempts: every candidate of this form, in the order in which they were tried; the one
+            that was accepted comes last.
 
     """
 
@@ -113,6 +162,22 @@ class ArtefactRecord:
     int8_mac_share: float
     nodes: tuple[NodeRecord, ...]
     gate: GateRecord | None
+    attempts: tuple[AttemptRecord, ...] = ()
+
+    @property
+    def attempt(self) -> AttemptRecord | None:
+        """The attempt whose candidate this is; None where nothing is said of attempts."""
+        return next((one for one in self.attempts if one.sha256 == self.sha256), None)
+
+    @property
+    def refused(self) -> bool:
+        """Whether this candidate failed a condition."""
+        return self.attempt is not None and self.attempt.verdict == "refused"
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether it was accepted, but another candidate was wanted first."""
+        return not self.refused and self.attempts[:1] not in ((), (self.attempt,))
 
 
 @dataclass(frozen=True)
@@ -207,5 +272,11 @@ def _artefact(value: dict[str, Any]) -> ArtefactRecord:
             **value,
             "nodes": tuple(NodeRecord(**node) for node in value["nodes"]),
             "gate": None if gate is None else GateRecord(**gate),
+            "attempts": tuple(_attempt(entry) for entry in value["attempts"]),
         }
     )
+
+
+def _attempt(value: dict[str, Any]) -> AttemptRecord:
+    checks = tuple(CheckRecord(**check) for check in value["checks"])
+    return AttemptRecord(**{**value, "checks": checks})

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from av_compress.engines.manifest import Manifest
+from av_compress.engines.measurements import Measurements, SpeedRecord
 from av_compress.metrics.average_precision import DetectionAP
 
 # What the FP32 model is called among the models of a report; the others are named by emitter.
@@ -28,19 +29,50 @@ class PassRow:
 
 
 @dataclass(frozen=True)
-class Execution:
-    """How long a model takes for a frame, without preprocess and postprocess.
+class SensitivityRow:
+    """What a node costs when it alone is INT8.
 
     Attributes:
-        model: `FP32` or an emitter.
-        engine: backend, provider and threads in a few words.
-        median_ms: over the gate samples, in milliseconds.
+        node: its name.
+        macs: its multiply-accumulates for a frame.
+        loss: in the unit of its `SearchRows`.
+        sqnr_db: signal over quantisation noise at the node, in decibels; None where unknown.
+        precision: what the search gave it: `int8`, `fp16` or `fp32`.
 
     """
 
-    model: str
-    engine: str
-    median_ms: float
+    node: str
+    macs: int
+    loss: float
+    sqnr_db: float | None
+    precision: str
+
+
+@dataclass(frozen=True)
+class ShareRow:
+    """A plan that the search evaluated: its share of arithmetic in INT8 (0..1), what it lost."""
+
+    int8_mac_share: float
+    loss: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class SearchRows:
+    """What the search for a form's mixed candidate saw, on the calibration frames.
+
+    Attributes:
+        sensitivities: one row a node that may be INT8; empty where none were measured.
+        unit: of their losses, in words.
+        shares: every evaluated plan, in order.
+        max_loss: what a plan might lose, in points.
+
+    """
+
+    sensitivities: Sequence[SensitivityRow]
+    unit: str
+    shares: Sequence[ShareRow]
+    max_loss: float
 
 
 @dataclass(frozen=True)
@@ -73,11 +105,13 @@ class BuildReport:
     """Everything a build found out.
 
     Attributes:
-        manifest: what was built, from what, and how it was judged.
+        manifest: what was built, from what, and how it was judged; the artefact of a refused form
+            is the candidate that came nearest.
         accuracy: model (`FP32` or an emitter) -> truth (`labels` or `agreement`, the latter
             being FP32's own detections) -> average precision on the gate samples; empty without a
             gate.
-        execution: how long models take on the machine that built; empty without a gate.
+        measurements: how long candidates take on the machine that built; None without a gate.
+        searches: emitter -> what its search saw; empty where nothing was searched.
         macs: node name -> multiply-accumulates a frame, for every weighted node.
         passes: what the preparation did, in order.
         deviation: largest difference of the prepared model's outputs from the source's, relative
@@ -88,8 +122,13 @@ class BuildReport:
 
     manifest: Manifest
     accuracy: Mapping[str, Mapping[str, DetectionAP]] = field(default_factory=dict)
-    execution: Sequence[Execution] = ()
+    measurements: Measurements | None = None
+    searches: Mapping[str, SearchRows] = field(default_factory=dict)
     macs: Mapping[str, int] = field(default_factory=dict)
     passes: Sequence[PassRow] = ()
     deviation: float | None = None
     ranges: Sequence[TensorRange] = ()
+
+    def speed(self, emitter: str, sha256: str | None) -> SpeedRecord | None:
+        """Return how a form's file was timed; None where it was not."""
+        return None if self.measurements is None else self.measurements.of(emitter, sha256)

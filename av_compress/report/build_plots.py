@@ -12,8 +12,16 @@ from matplotlib.ticker import MaxNLocator
 
 from av_compress.metrics.average_precision import DetectionAP
 from av_compress.report.build_data import FP32, BuildReport, TensorRange
-from av_compress.report.build_tables import NAMES, SHORT, TRUTHS, by_objects, noise_db, truths
-from av_compress.report.numbers import milliseconds, percent, size
+from av_compress.report.build_tables import (
+    NAMES,
+    SHORT,
+    TRUTHS,
+    by_objects,
+    model_name,
+    noise_db,
+    truths,
+)
+from av_compress.report.numbers import percent, size
 from av_compress.report.page import Picture
 from av_compress.report.plots import (
     BAD,
@@ -26,6 +34,7 @@ from av_compress.report.plots import (
     draw_grid,
     legend_above,
     only_vertical_grid,
+    short,
 )
 
 # Of few objects a class's AP says little: these are the classes with most.
@@ -64,21 +73,28 @@ def accuracy(report: BuildReport) -> Picture:
     )
 
 
-def cost(report: BuildReport) -> Picture:
-    """Draw file sizes and, where they were measured, execution times."""
+def sizes(report: BuildReport) -> Picture:
+    """Draw the sizes of the files."""
     manifest = report.manifest
-    sizes = {FP32: float(manifest.source.bytes)}
-    sizes |= {name: float(one.bytes) for name, one in sorted(manifest.artefacts.items())}
-    times = {one.model: one.median_ms for one in report.execution}
+    counts = {NAMES[FP32]: manifest.source.bytes}
+    colors = [_COLORS[FP32]]
+    for emitter, one in sorted(manifest.artefacts.items()):
+        counts[model_name(report, emitter)] = one.bytes
+        colors.append(_COLORS[emitter])
 
-    def paint(*axes: Axes) -> None:
-        _bars(axes[0], "File size", sizes, [size(round(value)) for value in sizes.values()])
-        if times:
-            texts = [f"{milliseconds(value)} ms" for value in times.values()]
-            _bars(axes[1], "Execution time of a frame, median", times, texts)
+    def paint(axes: Axes) -> None:
+        rows = range(len(counts))[::-1]
+        bars = axes.barh(list(rows), list(counts.values()), 0.6, color=colors)
+        axes.bar_label(bars, [size(count) for count in counts.values()], padding=4)
+        axes.set_yticks(list(rows), list(counts))
+        axes.set_xticks([])
+        axes.set_xlim(0.0, 1.18 * max(counts.values()))
+        axes.spines["bottom"].set_visible(False)
+        axes.set_title("File size")
+        axes.grid(False)
 
-    alt = "Bars: file size of each model, and median execution time of those that were timed."
-    return draw(paint, alt, 1.6, columns=2 if times else 1)
+    alt = ", ".join(f"{name}: {size(count)}" for name, count in counts.items())
+    return draw(paint, f"File sizes. {alt}.", 0.5 + 0.3 * len(counts))
 
 
 def precision(report: BuildReport) -> Picture:
@@ -159,10 +175,17 @@ def _paint_metrics(axes: Axes, report: BuildReport) -> None:
     axes.axvline(0.0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(found)), labels)
     axes.margins(x=0.12)
+    _widen(axes)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("change, points; red: limit")
     only_vertical_grid(axes)
     legend_above(axes, 2)
+
+
+def _widen(axes: Axes) -> None:
+    """Show half a point at least, so that a hundredth of one looks like nothing."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -0.5), max(high, 0.05))
 
 
 def _paint_classes(axes: Axes, report: BuildReport, truth: str) -> None:
@@ -180,9 +203,10 @@ def _paint_classes(axes: Axes, report: BuildReport, truth: str) -> None:
     axes.axvline(0.0, color=INK, linewidth=0.8)
     # Few classes keep slim bars.
     axes.set_ylim(len(names) - max(len(names), _CLASSES // 2) - 0.5, len(names) - 0.5)
-    labels = [f"{_short(name, 24)} ({reference.per_class[name].truths})" for name in names]
+    labels = [f"{short(name, 24)} ({reference.per_class[name].truths})" for name in names]
     axes.set_yticks(range(len(names)), labels, fontsize=7.5)
     axes.margins(x=0.12)
+    _widen(axes)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("change of AP50, points")
     axes.set_title("Largest classes (objects)")
@@ -206,21 +230,8 @@ def _paint_range(axes: Axes, one: TensorRange) -> None:
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)
     axes.yaxis.set_ticklabels([])
-    axes.set_title(_short(one.name, 38), fontsize=7.5, fontweight="normal")
+    axes.set_title(short(one.name, 38), fontsize=7.5, fontweight="normal")
     axes.set_xlabel(f"{noise_db(one):.1f} dB", fontsize=8.0)
-    axes.grid(False)
-
-
-def _bars(axes: Axes, title: str, values: dict[str, float], texts: Sequence[str]) -> None:
-    rows = range(len(values))[::-1]
-    colors = [_COLORS[name] for name in values]
-    bars = axes.barh(list(rows), list(values.values()), 0.6, color=colors)
-    axes.bar_label(bars, texts, padding=4)
-    axes.set_yticks(list(rows), [NAMES[name] for name in values])
-    axes.set_xticks([])
-    axes.set_xlim(0.0, 1.25 * max(values.values()))
-    axes.spines["bottom"].set_visible(False)
-    axes.set_title(title)
     axes.grid(False)
 
 
@@ -238,7 +249,3 @@ def _class_changes(reference: DetectionAP, found: DetectionAP) -> dict[str, floa
         for name, figures in reference.per_class.items()
         if name in found.per_class
     }
-
-
-def _short(name: str, most: int) -> str:
-    return name if len(name) <= most else f"…{name[1 - most :]}"

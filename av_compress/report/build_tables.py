@@ -5,13 +5,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from av_compress.engines.forms import FORMS
-from av_compress.engines.manifest import ArtefactRecord, CalibrationRecord, Manifest
+from av_compress.engines.manifest import (
+    ArtefactRecord,
+    CalibrationRecord,
+    CheckRecord,
+    Manifest,
+)
+from av_compress.engines.measurements import Measurements, Spread
 from av_compress.metrics.average_precision import ClassAP, DetectionAP
 from av_compress.metrics.range_error import signal_to_noise_db
-from av_compress.report.build_data import FP32, BuildReport, PassRow, TensorRange
+from av_compress.report.build_data import FP32, BuildReport, PassRow, SearchRows, TensorRange
+from av_compress.report.conditions import explain
 from av_compress.report.numbers import (
     NONE,
     amount,
@@ -23,7 +31,7 @@ from av_compress.report.numbers import (
     signed,
     size,
 )
-from av_compress.report.tables import Cell, Table
+from av_compress.report.tables import Cell, Table, Tone
 
 NAMES = {FP32: "FP32", **{name: f"{name} form" for name in FORMS}}
 TRUTHS = {"labels": "labels", "agreement": "FP32’s own detections"}
@@ -33,9 +41,30 @@ METRICS = {
     "agreement_ap50": "AP50 against FP32’s own detections",
     "agreement_ap": "AP against FP32’s own detections",
 }
+CANDIDATES = {"int8": "INT8", "mixed": "mixed", "fp16": "FP16", "fp32": "FP32"}
+GATES = {
+    "accuracy": "accuracy",
+    "class": "accuracy of each class",
+    "size": "size",
+    "speed": "speed",
+}
+_VERDICTS = {
+    "passed": Cell("passed", "good"),
+    "failed": Cell("FAILED", "bad"),
+    "not_judged": Cell("not judged", "quiet"),
+}
+_TONES: Mapping[str, Tone] = {"accepted": "good", "refused": "bad", "skipped": "quiet"}
 SHORT = {"ap50": "AP50", "ap": "AP"}
+_DIGITS = re.compile(r"\d")
+_PRECISIONS = re.compile(r"\b(INT8|FP16|FP32|int8|fp16|fp32)\b")
 # So many of the tensors that INT8 represents worst are drawn.
 WORST = 6
+
+
+def model_name(report: BuildReport, model: str) -> str:
+    """Name a model with the candidate that it is: `cpu form, INT8`."""
+    attempt = report.manifest.artefacts[model].attempt
+    return NAMES[model] if attempt is None else f"{NAMES[model]}, {CANDIDATES[attempt.candidate]}"
 
 
 def truths(report: BuildReport) -> list[str]:
@@ -46,20 +75,38 @@ def truths(report: BuildReport) -> list[str]:
     return [truth for truth in order if truth in report.accuracy.get(FP32, {})]
 
 
-def gate_table(manifest: Manifest) -> Table:
-    """Tabulate the conditions and how they went."""
+def condition_table(report: BuildReport) -> Table:
+    """Tabulate the conditions on what was accepted, or came nearest, and how they went."""
     rows = []
-    for name, artefact in sorted(manifest.artefacts.items()):
-        gate = artefact.gate
-        if gate is None:
-            continue
-        verdict = Cell("passed", "good") if gate.passed else Cell("FAILED", "bad")
-        change = signed(gate.candidate - gate.reference)
-        measured = (fixed(gate.reference), fixed(gate.candidate), change)
-        metric = METRICS.get(gate.metric, gate.metric)
-        rows.append((NAMES[name], metric, verdict, *measured, fixed(gate.max_loss)))
-    headers = ("model", "condition", "verdict", "FP32", "INT8", "change", "allowed loss")
-    return Table(headers, rows, left=3)
+    for emitter, artefact in sorted(report.manifest.artefacts.items()):
+        attempt = artefact.attempt
+        for check in attempt.checks if attempt is not None else ():
+            words = explain(check, report.speed(emitter, artefact.sha256))
+            rows.append((model_name(report, emitter), GATES[check.gate], _verdict(check), words))
+    return Table(("model", "condition", "verdict", "measured"), rows, left=4)
+
+
+def attempt_table(report: BuildReport) -> Table:
+    """Tabulate every candidate of every form in the order in which they were tried."""
+    rows = []
+    for emitter, artefact in sorted(report.manifest.artefacts.items()):
+        for attempt in artefact.attempts:
+            figures = {check.gate: check for check in attempt.checks}
+            timed = report.speed(emitter, attempt.sha256)
+            rows.append(
+                (
+                    NAMES[emitter],
+                    CANDIDATES[attempt.candidate],
+                    Cell(attempt.verdict, _TONES[attempt.verdict]),
+                    attempt.reason,
+                    percent(attempt.int8_mac_share),
+                    _lost(figures.get("accuracy")),
+                    NONE if attempt.bytes is None else size(attempt.bytes),
+                    f"{timed.speedup.median:.2f} ×" if timed else NONE,
+                )
+            )
+    headers = ("form", "candidate", "verdict", "why", "in INT8", "points lost", "file", "speed")
+    return Table(headers, rows, left=4)
 
 
 def accuracy_table(report: BuildReport) -> Table:
@@ -97,49 +144,71 @@ def by_objects(accuracy: DetectionAP) -> list[str]:
 
 
 def cost_table(report: BuildReport) -> Table:
-    """Tabulate sizes and execution times."""
+    """Tabulate the sizes of what was accepted, or came nearest."""
     source = report.manifest.source
-    sizes = {FP32: source.bytes}
-    sizes |= {name: one.bytes for name, one in sorted(report.manifest.artefacts.items())}
-    times = {one.model: one for one in report.execution}
-    reference = times[FP32].median_ms if FP32 in times else None
-    rows = []
-    for model, count in sizes.items():
-        time = times.get(model)
-        ratio = NONE
-        if time is not None and reference is not None:
-            ratio = f"{reference / time.median_ms:.2f} ×"
-        rows.append(
-            (
-                NAMES[model],
-                NONE if time is None else time.engine,
-                size(count),
-                percent(count / source.bytes, 0),
-                NONE if time is None else milliseconds(time.median_ms),
-                ratio,
-            )
+    rows = [(NAMES[FP32], source.name, size(source.bytes), "100 %")]
+    for emitter, one in sorted(report.manifest.artefacts.items()):
+        share = percent(one.bytes / source.bytes, 0)
+        rows.append((model_name(report, emitter), one.path, size(one.bytes), share))
+    return Table(("model", "file", "size", "of the source"), rows, left=2)
+
+
+def speed_table(measurements: Measurements) -> Table:
+    """Tabulate every comparison of times."""
+    rows = [
+        (
+            NAMES[one.emitter],
+            CANDIDATES[one.candidate],
+            CANDIDATES[one.against],
+            _quartiles(one.candidate_ms),
+            _quartiles(one.against_ms),
+            f"{one.speedup.median:.2f} ×",
+            f"{one.speedup.low:.2f}–{one.speedup.high:.2f}",
+            f"{one.rounds}",
+            f"{one.threads or 'all'}",
         )
-    headers = ("model", "run by", "file", "of FP32", "execute ms", "speed")
-    return Table(headers, rows, left=2)
+        for one in measurements.speed
+    ]
+    headers = ("form", "candidate", "against", "ms", "ms of the other", "speed", "quartiles")
+    return Table((*headers, "rounds", "threads"), rows, left=3)
 
 
 def reason_table(report: BuildReport) -> Table:
-    """Tabulate why nodes have their precision: how many, and how much arithmetic they are."""
-    artefacts = report.manifest.artefacts
-    groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for name, precisions, reason, _ in _nodes(artefacts):
-        groups.setdefault((precisions, reason), []).append(name)
+    """Tabulate why nodes have their precision: how many, and how much arithmetic they are.
+
+    Measured reasons differ in their figures alone: they are one row.
+    """
     total = sum(report.macs.values())
-    found = [
-        (precisions, reason, len(names), sum(report.macs.get(name, 0) for name in names))
-        for (precisions, reason), names in groups.items()
-    ]
-    rows = [
-        (reason, *precisions, f"{count}", percent(macs / total) if total else NONE)
-        for precisions, reason, count, macs in sorted(found, key=lambda row: (-row[3], row[1]))
-    ]
-    headers = ("reason", *(NAMES[name] for name in sorted(artefacts)), "nodes", "of arithmetic")
-    return Table(headers, rows, left=1 + len(artefacts))
+    rows = []
+    for emitter, artefact in sorted(report.manifest.artefacts.items()):
+        groups: dict[tuple[str, str], list[str]] = {}
+        for node in artefact.nodes:
+            groups.setdefault((node.precision, reason_kind(node.reason)), []).append(node.node)
+        found = [
+            (precision, reason, len(names), sum(report.macs.get(name, 0) for name in names))
+            for (precision, reason), names in groups.items()
+        ]
+        rows += [
+            (
+                NAMES[emitter],
+                precision.upper(),
+                reason,
+                f"{count}",
+                percent(macs / total) if total else NONE,
+            )
+            for precision, reason, count, macs in sorted(found, key=lambda row: (-row[3], row[1]))
+        ]
+    return Table(("form", "precision", "reason", "nodes", "of arithmetic"), rows, left=3)
+
+
+def reason_kind(reason: str) -> str:
+    """Return what a reason shares with others: without its notes, figures and the names in it.
+
+    >>> reason_kind("spared: alone in INT8 it costs 1.2e-03 points; scales migrated")
+    'spared: alone in INT8 it costs … points'
+    """
+    words = reason.partition(";")[0].split()
+    return " ".join("…" if _DIGITS.search(_PRECISIONS.sub("", word)) else word for word in words)
 
 
 def node_table(report: BuildReport) -> Table:
@@ -155,6 +224,21 @@ def node_table(report: BuildReport) -> Table:
         )
     headers = ("node", "operator", *(NAMES[name] for name in sorted(artefacts)), "reason")
     return Table((*headers, "MACs", "share"), rows, left=3 + len(artefacts))
+
+
+def sensitivity_table(rows: SearchRows) -> Table:
+    """Tabulate what each node costs alone in INT8, the dearest first."""
+    table = [
+        (
+            one.node,
+            CANDIDATES[one.precision],
+            general(one.loss, 3),
+            NONE if one.sqnr_db is None else fixed(one.sqnr_db, 1),
+            amount(one.macs),
+        )
+        for one in sorted(rows.sensitivities, key=lambda one: (-one.loss, one.node))
+    ]
+    return Table(("node", "given", rows.unit, "SQNR dB", "MACs"), table, left=2)
 
 
 def worst_ranges(ranges: Iterable[TensorRange]) -> list[TensorRange]:
@@ -230,6 +314,21 @@ def _ordered(report: BuildReport) -> list[tuple[str, Mapping[str, DetectionAP]]]
     return [(name, report.accuracy[name]) for name in names]
 
 
+def _verdict(check: CheckRecord) -> Cell:
+    return _VERDICTS[check.verdict]
+
+
+def _lost(check: CheckRecord | None) -> str | Cell:
+    if check is None:
+        return NONE
+    return Cell(fixed(check.figure), "bad" if check.verdict == "failed" else "")
+
+
+def _quartiles(spread: Spread) -> str:
+    low, middle, high = map(milliseconds, (spread.low, spread.median, spread.high))
+    return f"{middle} ({low}–{high})"
+
+
 def _beside(reference: ClassAP, found: ClassAP | None) -> list[str]:
     if found is None:
         return [NONE, NONE]
@@ -244,10 +343,14 @@ def _nodes(
     per_emitter = [{node.node: node for node in artefacts[name].nodes} for name in emitters]
     rows = []
     for node in artefacts[emitters[0]].nodes:
-        others = [
-            nodes[node.node].precision.upper() for nodes in per_emitter if node.node in nodes
-        ]
-        rows.append((node.node, tuple(others), node.reason, node.op_type))
+        found = [nodes.get(node.node, node) for nodes in per_emitter]
+        reason = node.reason
+        if len({one.reason for one in found}) > 1:
+            named = zip(emitters, found)
+            reason = "; ".join(f"{emitter}: {one.reason}" for emitter, one in named)
+        rows.append(
+            (node.node, tuple(one.precision.upper() for one in found), reason, node.op_type)
+        )
     return rows
 
 

@@ -21,11 +21,12 @@ _JPEG_QUALITY = 88
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result first: in a word, and in a sentence."""
+    """The result first: in a word, in a sentence, and where there is more to say, in lines."""
 
     tone: Tone
     word: str
     sentence: str
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

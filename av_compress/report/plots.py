@@ -57,7 +57,10 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.2,
-    "figure.facecolor": "white",
+    # The page's own paper shows through.
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
     # The browser sets the type, in whatever script a name is.
     "svg.fonttype": "none",
     # Names inside the SVG are hashes; without a salt of its own they would change at every run.
@@ -129,3 +132,8 @@ def legend_above(axes: Axes, columns: int) -> None:
         handlelength=1.2,
         columnspacing=1.4,
     )
+
+
+def short(name: str, most: int) -> str:
+    """Shorten a name to `most` letters; its end tells more than its beginning."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"

@@ -12,12 +12,12 @@ from typing import Literal
 # What `report.numbers` writes beyond ASCII.
 _ASCII = {ord("−"): "-", ord("–"): "-"}
 
-Tone = Literal["", "good", "bad", "quiet"]
+Tone = Literal["", "good", "warn", "bad", "quiet"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell whose tone says something: good news, bad news, or of less weight."""
+    """A cell whose tone says something: good news, doubtful or bad news, or of less weight."""
 
     text: str
     tone: Tone = ""

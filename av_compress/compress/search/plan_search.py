@@ -37,11 +37,13 @@ class Search:
         plan: the plan with the fewest nodes spared among those that passed; where none did, the
             one that lost least.
         steps: every evaluation, in order.
+        ranking: what each node costs alone, the dearest first.
 
     """
 
     plan: PrecisionPlan
     steps: tuple[SearchStep, ...]
+    ranking: tuple[NodeSensitivity, ...]
 
 
 def search_plan(
@@ -70,7 +72,7 @@ def search_plan(
         spared = runner.give_back(spared)
     if spared is None:
         spared = runner.nearest()
-    return Search(runner.plan_without(spared), tuple(runner.steps))
+    return Search(runner.plan_without(spared), tuple(runner.steps), tuple(ranking))
 
 
 class _Runner:

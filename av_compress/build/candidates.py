@@ -1,0 +1,184 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The candidates of a form, each made when its turn comes: INT8, mixed, FP16, FP32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import onnx
+
+from av_compress.build.basis import Basis
+from av_compress.build.gates import Judge, make_judge, split_metric
+from av_compress.build.recipe import Recipe
+from av_compress.build.samples import BuildSamples
+from av_compress.build.search import search_basis
+from av_compress.compress.emit.quantize import narrow_plan, quantize
+from av_compress.compress.emit.simulate import simulate_half
+from av_compress.compress.observe.calibrate import MagnitudeProbe
+from av_compress.compress.observe.statistics import PROBE_FRAMES
+from av_compress.compress.optimize.prepare import PreparedModel
+from av_compress.compress.plan.precision import Precision, PrecisionPlan
+from av_compress.data.base import LabelledSource
+from av_compress.engines.forms import FORMS
+from av_compress.engines.manifest import AttemptRecord
+from av_compress.engines.pipeline import Pipeline
+from av_compress.errors import ConfigError, DataError
+from av_compress.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A candidate in its form.
+
+    Attributes:
+        emitter: the form.
+        kind: `int8`, `mixed`, `fp16` or `fp32`.
+        basis: what it was emitted from.
+        plan: precision of its weighted nodes, as the form holds it.
+        model: what is written.
+        judged: what is run to judge it.
+
+    """
+
+    emitter: str
+    kind: str
+    basis: Basis
+    plan: PrecisionPlan
+    model: onnx.ModelProto
+    judged: onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A candidate that was not made, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes the candidates of a build.
+
+    Attributes:
+        recipe: what was asked for.
+        prepared: the model after its preparation.
+        bases: form -> what its INT8 candidate is emitted from.
+        task: what the model means.
+        samples: frames of calibration and gate.
+        reference: the prepared model in FP32, ready to run.
+
+    """
+
+    recipe: Recipe
+    prepared: PreparedModel
+    bases: Mapping[str, Basis]
+    task: Task[Any, Any]
+    samples: BuildSamples
+    reference: Pipeline
+
+    def make(
+        self, emitter: str, kind: str, earlier: Sequence[AttemptRecord], aim: float
+    ) -> Emitted | Skipped:
+        """Make a candidate of a form, or say why there is none.
+
+        Args:
+            emitter: the form.
+            kind: which candidate.
+            earlier: what was tried before it.
+            aim: for what share of the allowed loss a mixed candidate is searched.
+
+        Raises:
+            ModelError: what was emitted is not valid.
+
+        """
+        if kind == "mixed":
+            return self._mixed(emitter, earlier, aim)
+        return {"int8": self._int8, "fp16": self._fp16, "fp32": self._fp32}[kind](emitter)
+
+    def _int8(self, emitter: str) -> Emitted | Skipped:
+        basis = self.bases[emitter]
+        if not narrow_plan(basis.model, basis.plan, emitter).quantised():
+            return Skipped("the precision rules let no node be INT8 in this form")
+        return self._quantised(emitter, "int8", basis)
+
+    def _mixed(
+        self, emitter: str, earlier: Sequence[AttemptRecord], aim: float
+    ) -> Emitted | Skipped:
+        basis, search = self.bases[emitter], self.recipe.search
+        if search is None or not narrow_plan(basis.model, basis.plan, emitter).quantised():
+            return Skipped("there is nothing to search: no node may be INT8 in this form")
+        if earlier and earlier[-1].candidate == "int8" and not lost_accuracy(earlier[-1]):
+            return Skipped("int8 keeps its accuracy: a search would spare nothing")
+        try:
+            seen = self._seen
+        except DataError as error:
+            return Skipped(f"there is nothing to search by: {error}")
+        aimed = replace(seen, config=replace(seen.config, max_loss=aim * seen.config.max_loss))
+        found = search_basis(emitter, basis, search, self.task, aimed)
+        return self._quantised(emitter, "mixed", found)
+
+    def _fp16(self, emitter: str) -> Emitted | Skipped:
+        if not FORMS[emitter].half:
+            return Skipped(f"the {emitter} form has no FP16 kernels")
+        plan = self.bases[emitter].plan
+        if plan.base is not Precision.FP16:
+            return Skipped("the recipe's precision.base is fp32")
+        plan = _without_int8(plan, "the FP16 candidate has nothing in INT8")
+        model = quantize(self.prepared.model, plan, {}, self._magnitudes, emitter)
+        return self._emitted(emitter, "fp16", plan, model)
+
+    def _fp32(self, emitter: str) -> Emitted | Skipped:
+        plan = _without_int8(self.bases[emitter].plan, "the FP32 candidate has nothing in INT8")
+        return self._emitted(emitter, "fp32", plan.in_fp32(), self.prepared.model)
+
+    def _emitted(
+        self, emitter: str, kind: str, plan: PrecisionPlan, model: onnx.ModelProto
+    ) -> Emitted:
+        basis = replace(self.bases[emitter], model=self.prepared.model, plan=plan, migrated=())
+        return Emitted(emitter, kind, basis, plan, model, _judged(emitter, model))
+
+    def _quantised(self, emitter: str, kind: str, basis: Basis) -> Emitted:
+        model, calibration = basis.model, basis.calibration
+        emitted = quantize(model, basis.plan, calibration.ranges, calibration.magnitudes, emitter)
+        # A form may have to leave in float what the other computes in INT8.
+        plan = narrow_plan(model, basis.plan, emitter, calibration.magnitudes)
+        return Emitted(emitter, kind, basis, plan, emitted, _judged(emitter, emitted))
+
+    @cached_property
+    def _seen(self) -> Judge:
+        """The judge of the search, on the calibration frames: the gate's have to stay new."""
+        config, samples = self.recipe.gate, self.samples.calibration
+        if config is None:
+            raise ConfigError("candidates: mixed needs a gate")
+        if not isinstance(samples.source, LabelledSource):
+            # Without labels there are still FP32's own detections to agree with.
+            config = replace(config, metric=f"agreement_{split_metric(config.metric)[1]}")
+        return make_judge(config, samples, self.reference, "search")
+
+    @cached_property
+    def _magnitudes(self) -> Mapping[str, float]:
+        """Largest magnitudes in the prepared model, which is not always the one calibrated."""
+        probe = MagnitudeProbe(self.prepared.model)
+        for frame in islice(self.samples.calibration.frames("magnitudes"), PROBE_FRAMES):
+            probe.observe(self.task.preprocess(frame).tensors)
+        return probe.magnitudes
+
+
+def _judged(emitter: str, model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return what is run to judge a form: one for another device as that would compute it."""
+    return simulate_half(model) if FORMS[emitter].simulated else model
+
+
+def lost_accuracy(attempt: AttemptRecord) -> bool:
+    """Tell whether a candidate failed for what it sees."""
+    failed = {check.gate for check in attempt.checks if check.verdict == "failed"}
+    return bool(failed & {"accuracy", "class"})
+
+
+def _without_int8(plan: PrecisionPlan, reason: str) -> PrecisionPlan:
+    return plan.spared(dict.fromkeys(plan.quantised(), reason))
