@@ -56,6 +56,7 @@ class _Caster:
         self._index = GraphIndex(model)
         self._magnitudes = magnitudes
         self._half = {node.name for node in model.graph.node if self._fits(node)}
+        self._half -= self._dequantized_for_fp32()
         self._types = self._tensor_types()
         self._constants: dict[str, onnx.TensorProto] = {}
         self._casts: dict[str, onnx.NodeProto] = {}
@@ -105,9 +106,35 @@ class _Caster:
             return name
         made = f"{name}_{'fp16' if half else 'fp32'}"
         if made not in self._casts:
-            self._casts[made] = _cast(stored, made, wanted)
+            self._casts[made] = self._converted(name, stored, made, wanted)
             nodes.append(self._casts[made])
         return made
+
+    def _converted(self, name: str, stored: str, made: str, wanted: int) -> onnx.NodeProto:
+        """Return what makes `made` out of `name`: a Cast, or another DequantizeLinear.
+
+        A Cast behind DequantizeLinear would hide the pair from the node that reads it: TensorRT
+        would compute that node in float.
+        """
+        producer = self._index.producers.get(name)
+        if producer is None or producer.op_type != "DequantizeLinear":
+            return _cast(stored, made, wanted)
+        another = onnx.NodeProto()
+        another.CopyFrom(producer)
+        another.name, another.output[0] = f"{made}_{producer.op_type}", made
+        another.input[1] = self._constant(producer.input[1], wanted)
+        return another
+
+    def _dequantized_for_fp32(self) -> set[str]:
+        """Return what restores integers for FP32 nodes alone, and makes them of a constant."""
+        found: set[str] = set()
+        for node in reversed(self._index.graph.node):
+            constant = node.op_type == "QuantizeLinear" and node.input[0] in self._index.constants
+            if constant or node.op_type == "DequantizeLinear":
+                readers = self._index.consumers.get(node.output[0], [])
+                if not any(r.name in self._half and r.name not in found for r in readers):
+                    found.add(node.name)
+        return found
 
     def _renamed(self, name: str) -> bool:
         return name in self._index.outputs and self._types.get(name) == TensorProto.FLOAT16
