@@ -233,6 +233,14 @@ TARGETS: Mapping[str, Target] = {
     )
 }
 
+# Groups of targets that share rules.
+EVERY = frozenset(TARGETS)
+CPU = frozenset({"cpu"})
+RTX = frozenset({"rtx-1.7"})
+TENSORRT_8 = frozenset({"tensorrt-8.6"})
+TENSORRT = EVERY - CPU
+SINCE_TENSORRT_10 = TENSORRT - TENSORRT_8
+
 
 def find_target(name: str) -> Target:
     """Return a target by its name.
