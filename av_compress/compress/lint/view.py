@@ -74,7 +74,7 @@ class LintView:
         self.index = GraphIndex(inferred)
         self.opset = opset_of(model)
 
-    @property
+    @cached_property
     def nodes(self) -> list[onnx.NodeProto]:
         """The nodes of the top-level graph."""
         return list(self.index.graph.node)
@@ -114,21 +114,19 @@ class LintView:
 
     def is_constant(self, name: str) -> bool:
         """Tell whether a tensor depends on constants alone."""
-        stack, seen = [name], set()
-        while stack:
-            current = stack.pop()
-            if not current or current in seen or current in self.index.constants:
-                continue
-            seen.add(current)
-            producer = self.index.producers.get(current)
-            if producer is None:
-                return False
-            stack.extend(producer.input)
-        return True
+        return not name or name in self._constants
 
-    def of_type(self, *op_types: str) -> Iterator[onnx.NodeProto]:
-        """Yield the nodes of some types, in graph order."""
-        return (node for node in self.nodes if node.op_type in op_types)
+    @cached_property
+    def _constants(self) -> frozenset[str]:
+        found = set(self.index.constants)
+        for node in self.nodes:
+            if all(not name or name in found for name in node.input):
+                found.update(node.output)
+        return frozenset(found)
+
+    def of_type(self, *op_types: str) -> list[onnx.NodeProto]:
+        """Return the nodes of some types, in graph order."""
+        return [node for node in self.nodes if node.op_type in op_types]
 
     @cached_property
     def weighted(self) -> list[tuple[onnx.NodeProto, Arrival, Arrival]]:

@@ -24,7 +24,7 @@ TYPES_RULES = make_rules(
         (
             "opset-old",
             EVERY,
-            TRAP,
+            ADVICE,
             "opset before the target's",
             element_types.opset_old,
             "read without a promise",

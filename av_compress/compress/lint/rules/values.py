@@ -97,8 +97,8 @@ VALUES_RULES = make_rules(
             ADVICE,
             "FP16 scale with few digits left",
             values.half_scale_subnormal,
-            "below 6.1e-5 FP16 has fewer than 11 bits: the scale is off by up to half of itself, "
-            "and products of two such scales vanish",
+            "below 6.1e-5 FP16 has fewer than 11 bits: steps become coarser than was meant, and "
+            "products of two such scales vanish",
             "keep the node in FP32, or its scale with a Cast",
         ),
         (
