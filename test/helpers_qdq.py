@@ -123,3 +123,25 @@ def floats(*nodes: tuple[str, str, str, dict[str, Any]], output: list[Any] | Non
     for op_type, inputs, made, attributes in nodes:
         draft.node(op_type, inputs, made, **attributes)
     return draft.output(nodes[-1][2], output or IMAGE)
+
+
+def residual(*quantised: str) -> Draft:
+    """conv(x) + x -> ReLU -> a second INT8 convolution; what of the sum comes through pairs."""
+    draft = convolution()
+    names = {"branch": "y", "skip": "x_d" if "skip" in quantised else "x"}
+    if "branch" in quantised:
+        draft.node("QuantizeLinear", "y x_scale x_zero", "y_q")
+        draft.node("DequantizeLinear", "y_q x_scale x_zero", "y_d")
+        names["branch"] = "y_d"
+    draft.node("Add", f"{names['branch']} {names['skip']}", "sum").node("Relu", "sum", "r")
+    draft.node("QuantizeLinear", "r x_scale x_zero", "r_q")
+    draft.node("DequantizeLinear", "r_q x_scale x_zero", "r_d")
+    draft.node("Conv", "r_d w_d b", "z", name="conv2", pads=[1] * 4)
+    return draft.output("z", IMAGE)
+
+
+def paired(op_type: str, inputs: str, **attributes) -> Draft:
+    """Let an operator read conv(x) through a pair."""
+    draft = convolution().node("QuantizeLinear", "y x_scale x_zero", "y_q")
+    draft.node("DequantizeLinear", "y_q x_scale x_zero", "y_d")
+    return draft.node(op_type, inputs, "z", **attributes).output("z", IMAGE)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers_models import EVERYTHING, prepared, quantised, residual_network, samples
-from helpers_qdq import CHANNELS, IMAGE, Draft, convolution, floats
+from helpers_qdq import CHANNELS, IMAGE, Draft, convolution, floats, paired, residual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -87,33 +87,11 @@ def test_errors_come_first_and_advice_last():
     assert set(severities) >= {"error", "trap"}
 
 
-def residual(*quantised: str) -> Draft:
-    """conv(x) + x -> ReLU -> a second INT8 convolution; what of the sum comes through pairs."""
-    draft = convolution()
-    names = {"branch": "y", "skip": "x_d" if "skip" in quantised else "x"}
-    if "branch" in quantised:
-        draft.node("QuantizeLinear", "y x_scale x_zero", "y_q")
-        draft.node("DequantizeLinear", "y_q x_scale x_zero", "y_d")
-        names["branch"] = "y_d"
-    draft.node("Add", f"{names['branch']} {names['skip']}", "sum").node("Relu", "sum", "r")
-    draft.node("QuantizeLinear", "r x_scale x_zero", "r_q")
-    draft.node("DequantizeLinear", "r_q x_scale x_zero", "r_d")
-    draft.node("Conv", "r_d w_d b", "z", name="conv2", pads=[1] * 4)
-    return draft.output("z", IMAGE)
-
-
 def test_advice_on_residual_additions():
     assert rules(residual("skip").model()) == {}
     assert rules(residual().model()) == {"residual-skip": ["sum"]}
     both = rules(residual("branch", "skip").model())
     assert both["residual-branch"] == ["sum"]
-
-
-def paired(op_type: str, inputs: str, **attributes) -> Draft:
-    """Let an operator read conv(x) through a pair."""
-    draft = convolution().node("QuantizeLinear", "y x_scale x_zero", "y_q")
-    draft.node("DequantizeLinear", "y_q x_scale x_zero", "y_d")
-    return draft.node(op_type, inputs, "z", **attributes).output("z", IMAGE)
 
 
 def test_advice_on_pairs_before_activations():

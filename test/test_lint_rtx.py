@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from helpers_qdq import CHANNELS, IMAGE, Draft, convolution, floats, product
+from helpers_qdq import (
+    CHANNELS,
+    IMAGE,
+    Draft,
+    convolution,
+    floats,
+    paired,
+    product,
+    residual,
+)
 from helpers_trt import Refused, rtx, try_compile
 from onnx import TensorProto, helper
 
@@ -348,6 +357,35 @@ def test_what_is_right_for_rtx_is_right_for_tensorrt_of_its_opset(case: Case):
     for target in ("tensorrt-10.3", "tensorrt-10.16", "tensorrt-11"):
         if opset <= TARGETS[target].opset_max:
             assert not broken(lint_model(case.model, target)), target
+
+
+def test_what_lint_only_advises_against_is_built():
+    pool = paired("AveragePool", "y_d", kernel_shape=[1, 1]).node("Relu", "z", "r")
+    concat = paired("Concat", "y_d x_d", axis=1).const("other", np.float32(0.25))
+    concat.rewire("y_q", 1, "other").rewire("y_d", 1, "other")
+    concat.node("QuantizeLinear", "z x_scale x_zero", "z_q")
+    concat.node("DequantizeLinear", "z_q x_scale x_zero", "r")
+    dangling = convolution().node("QuantizeLinear", "y x_scale x_zero", "y_q")
+    subnormal = convolution(np.float16).const("x_scale", np.float16(3e-5))
+    double = Draft().input("x", [4], TensorProto.DOUBLE).node("Neg", "x", "y")
+    drafts = {
+        "residual-skip": residual(),
+        "residual-branch": residual("branch", "skip"),
+        "pair-before-activation": paired("Relu", "y_d"),
+        "one-sided": pool.output("r", IMAGE),
+        "concat-scales": concat.output("r", [1, 32, 8, 8]),
+        "integers-unread": dangling,
+        "half-scale-subnormal": subnormal,
+        "double": double.output("y", [4], TensorProto.DOUBLE),
+    }
+    for rule, draft in drafts.items():
+        model = draft.model()
+        found = {v.rule.id: v.rule.severity for v in lint_model(model, "rtx-1.7")}
+        assert found[rule] is Severity.ADVICE
+        assert set(found.values()) == {Severity.ADVICE}
+        outcome = try_compile(model.SerializeToString())
+        assert not isinstance(outcome, Refused), (rule, outcome)
+        assert outcome.reads_int8("conv") == (rule != "double")
 
 
 def fp8() -> onnx.ModelProto:
