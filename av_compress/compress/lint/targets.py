@@ -24,9 +24,11 @@ _TENSORRT_10 = _TENSORRT_8 | {
     TensorProto.FLOAT8E4M3FN,
     TensorProto.INT4,
 }
-_TENSORRT_11 = _TENSORRT_10 | {TensorProto.FLOAT4E2M1}
+# TensorProto.FLOAT4E2M1, which ONNX below 1.18 does not name.
+_FLOAT4 = 23
+_TENSORRT_11 = _TENSORRT_10 | {_FLOAT4}
 _QUANTISED_10 = frozenset({TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.INT4})
-_QUANTISED_11 = _QUANTISED_10 | {TensorProto.FLOAT4E2M1}
+_QUANTISED_11 = _QUANTISED_10 | {_FLOAT4}
 
 # Operators that no release reads.
 _UNREAD = frozenset(

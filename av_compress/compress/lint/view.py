@@ -200,8 +200,9 @@ def name_of(node: onnx.NodeProto) -> str:
 
 
 def type_name(kind: int) -> str:
-    """Return the name of an ONNX element type, as the standard writes it."""
-    return str(onnx.TensorProto.DataType.Name(kind))
+    """Return the name of an ONNX element type; its number where this ONNX has no name for it."""
+    known = onnx.TensorProto.DataType.values()
+    return str(onnx.TensorProto.DataType.Name(kind)) if kind in known else f"TYPE{kind}"
 
 
 def _walk(nodes: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
