@@ -25,6 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from av_compress.cli import replay
+from av_compress.compress.lint.rule import Severity, Subject
+from av_compress.compress.lint.table import RULES
+from av_compress.compress.lint.targets import TARGETS
+from av_compress.compress.lint.view import type_name
 from av_compress.engines.manifest import (
     REFUSALS,
     ArtefactRecord,
@@ -34,7 +38,8 @@ from av_compress.engines.manifest import (
 )
 from av_compress.validation import load_schema
 
-FILES = tuple(ROOT / "docs" / name for name in ("recipe.md", "bundle.md", "replay.md", "node.md"))
+PAGES = ("recipe.md", "bundle.md", "replay.md", "node.md", "lint.md")
+FILES = tuple(ROOT / "docs" / name for name in PAGES)
 HEADERS = ("key", "allowed", "default", "what it says")
 
 Schema = Mapping[str, Any]
@@ -161,6 +166,68 @@ def conditions() -> str:
     return table(("option", "what must hold"), found, left=2)
 
 
+def targets() -> str:
+    """Tabulate what every target reads."""
+    found = [
+        (
+            code(target.name),
+            target.title,
+            f"{target.opset_min} to {target.opset_max}",
+            ", ".join(sorted(type_name(kind) for kind in target.quantised)),
+            "yes" if target.half_scales else "no",
+            "zero" if target.symmetric else "any",
+        )
+        for target in TARGETS.values()
+    ]
+    headers = ("target", "what it is", "opsets", "quantises to", "FP16 scales", "zero points")
+    return table(headers, found, left=6)
+
+
+def target_sources() -> str:
+    """Tabulate where every fact of a target is from."""
+    found = [
+        (code(target.name), code(fact), source)
+        for target in TARGETS.values()
+        for fact, source in target.sources.items()
+    ]
+    return table(("target", "fact", "source"), found, left=3)
+
+
+def severities() -> str:
+    found = [(f"**{severity.value}**", severity.meaning) for severity in Severity]
+    return table(("severity", "what it says"), found, left=2)
+
+
+def lint_rules() -> str:
+    """Tabulate the rules of lint, by what they look at."""
+    headers = ("rule", "severity", "targets", "what is wrong", "consequence", "fix")
+    parts = []
+    for subject in Subject:
+        found = [
+            (
+                code(rule.id),
+                f"**{rule.severity.value}**",
+                some_targets(rule.targets),
+                rule.title,
+                rule.consequence,
+                rule.fix,
+            )
+            for rule in RULES
+            if rule.subject is subject
+        ]
+        parts += [f"### {subject.value.capitalize()}", table(headers, found, left=6)]
+    return "\n\n".join(parts)
+
+
+def some_targets(names: frozenset[str]) -> str:
+    others = [code(name) for name in TARGETS if name not in names]
+    if not others:
+        return "all"
+    if len(others) < len(names):
+        return f"all but {', '.join(others)}"
+    return ", ".join(code(name) for name in TARGETS if name in names)
+
+
 # Where an object stands in manifest.json -> the class that describes it.
 RECORDS = {
     "`manifest.json`": Manifest,
@@ -181,6 +248,10 @@ REGIONS = {
     "refusals": refusals,
     "conditions": conditions,
     "parameters": parameters,
+    "targets": targets,
+    "target_sources": target_sources,
+    "severities": severities,
+    "lint_rules": lint_rules,
 }
 
 

@@ -134,15 +134,20 @@ def samples(model: onnx.ModelProto, count: int = 4) -> list[dict[str, np.ndarray
 def quantised(
     model: onnx.ModelProto, rules: PrecisionRules, emitter: str
 ) -> tuple[onnx.ModelProto, PrecisionPlan]:
-    """Calibrate by minimum and maximum over random samples, and emit."""
+    """Plan by the rules, calibrate by minimum and maximum over random samples, and emit."""
     plan = make_plan(model, rules)
+    return emitted(model, plan, emitter), plan
+
+
+def emitted(model: onnx.ModelProto, plan: PrecisionPlan, emitter: str) -> onnx.ModelProto:
+    """Calibrate by minimum and maximum over random samples, and emit."""
     calibrator = Calibrator(model, tensors_to_observe(model, plan, emitter))
     probe = MagnitudeProbe(model)
     for sample in samples(model):
         calibrator.observe(sample)
         probe.observe(sample)
     ranges = {name: (o.min, o.max) for name, o in calibrator.observers.items()}
-    return quantize(model, plan, ranges, probe.magnitudes, emitter), plan
+    return quantize(model, plan, ranges, probe.magnitudes, emitter)
 
 
 def run(

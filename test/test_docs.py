@@ -82,7 +82,7 @@ def test_commands_of_the_pages_parse(page, line):
 
 def test_every_verb_is_shown_somewhere():
     shown = {shlex.split(line)[1] for _, line in commands()}
-    assert shown >= {"build", "inspect", "evaluate", "replay"}
+    assert shown >= {"build", "inspect", "lint", "diff", "evaluate", "replay"}
 
 
 def test_the_python_of_the_bundle_page_runs(tmp_path, monkeypatch, capsys):

@@ -141,7 +141,9 @@ def test_the_demo_detectors_card_is_that_of_the_committed_model():
     assert (folder / "detector.onnx").stat().st_size <= 2 * 2**20
 
 
-@pytest.mark.parametrize("verb", ["build", "inspect", "evaluate", "replay", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["build", "inspect", "lint", "diff", "evaluate", "replay", "demo"]
+)
 def test_every_verb_explains_itself(verb: str, capsys):
     from av_compress.cli.main import main
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -92,19 +91,21 @@ class GraphIndex:
         Dynamic extents count as 1.
         """
         weight = self.weight(node)
-        if weight is None:
-            return 0
+        return 0 if weight is None else self.macs_with(node, weight.shape)
+
+    def macs_with(self, node: onnx.NodeProto, weight: tuple[int, ...]) -> int:
+        """Return the multiply-accumulates of a weighted node whose weight has a shape."""
         shape = self.shape(node.output[0]) or ()
         extents = [extent or 1 for extent in shape]
         if node.op_type == "Conv":
-            return math.prod(extents) * int(np.prod(weight.shape[1:]))
+            return math.prod(extents) * math.prod(weight[1:])
         if node.op_type == "ConvTranspose":
             source = [extent or 1 for extent in self.shape(node.input[0]) or ()]
-            return math.prod(source) * int(np.prod(weight.shape[1:]))
-        depth = weight.shape[-2]
+            return math.prod(source) * math.prod(weight[1:])
+        depth = weight[-2]
         if node.op_type == "Gemm" and attribute(node, "transB", 0):
-            depth = weight.shape[1]
-        return math.prod(extents) * int(depth)
+            depth = weight[1]
+        return math.prod(extents) * depth
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:

@@ -11,6 +11,7 @@ import onnx
 
 from av_compress.compress.emit import cpu, cpu_dynamic, tensorrt, tensorrt_fp8, weight_only
 from av_compress.compress.emit.insertion import Ranges
+from av_compress.compress.lint.lint import refuse_broken_form
 from av_compress.compress.optimize.passes import refuse_quantised
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
 from av_compress.errors import ConfigError, ModelError
@@ -114,7 +115,8 @@ def quantize(
 
     Raises:
         ConfigError: unknown emitter.
-        ModelError: a range is missing, or what was written is not valid ONNX.
+        ModelError: a range is missing, or what was written is not valid ONNX, or in the `tensorrt`
+            form breaks a rule of TensorRT.
 
     """
     refuse_quantised(model)
@@ -128,6 +130,8 @@ def quantize(
         onnx.checker.check_model(emitted, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the {emitter} form is not valid ONNX: {error}") from error
+    if emitter == "tensorrt":
+        refuse_broken_form(emitted)
     return emitted
 
 

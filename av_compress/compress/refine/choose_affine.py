@@ -10,7 +10,7 @@ and what the rounding of the weights adds through the variance of the input.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from av_compress.tensors import Array
 # alpha).
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # A channel that is (almost) always constant is not blown up further than this.
-SMALLEST_FACTOR = 1e-4
+SMALLEST_FACTOR = 1e-3
 # What is left of the weights' rounding error where rounding makes up for it (see `rounding`).
 COMPENSATED = 0.3
 # What is done to a channel has to pay: a multiplication and a shift for each value, and more where
@@ -76,7 +76,22 @@ def choose_affine(layer: Layer, rows: Array, shiftable: bool) -> Choice | None:
             continue
         if best is None or gain > best.gain_db:
             best = Choice(affine, gain)
-    return best
+    return None if best is None else replace(best, affine=_balanced(best.affine, weights, exact))
+
+
+def _balanced(affine: Affine, weights: _Weights, rows: Array) -> Affine:
+    """Multiply all factors by a power of two, so that input and weights have scales alike.
+
+    Either scale may have to be FP16, which has fewer digits below 6e-5.
+    """
+    groups, _, inside = weights.largest.shape
+    largest = (weights.largest * affine.factors.reshape(groups, 1, inside)).max(axis=2)
+    activation = float(np.abs((rows - affine.shifts) / affine.factors).max())
+    typical = float(np.exp(np.log(np.maximum(largest, 1e-12)).mean()))
+    if not (affine.scaled and activation > 0):
+        return affine
+    power = round(np.log2(activation / typical) / 2)
+    return replace(affine, factors=affine.factors * 2.0**power)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,184 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""`av-compress diff`: two bundles or models side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av_compress.data.base import FrameSource
+    from av_compress.engines.bundle import Bundle
+    from av_compress.engines.onnxruntime import OrtOptions
+    from av_compress.engines.pipeline import Pipeline
+    from av_compress.tasks.base import Task
+    from av_compress.validate.diff import Side
+    from av_compress.validate.side_by_side import SideBySide
+
+HELP = "compare two bundles or ONNX models: precision, size, accuracy, latency, agreement"
+
+# How far above the task's score threshold a box must lie to count when it has no partner.
+_SCORE_MARGIN = 0.1
+_BAG_SUFFIXES = frozenset({".mcap", ".db3"})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    for name in ("A", "B"):
+        parser.add_argument(
+            name.lower(), type=Path, metavar=name, help="a bundle's folder or an ONNX file"
+        )
+    for name in ("a", "b"):
+        parser.add_argument(
+            f"--emitter-{name}",
+            choices=("tensorrt", "cpu"),
+            help=f"which form of bundle {name.upper()}; by default the one for this machine",
+        )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    group = parser.add_argument_group("measurement", "run both on the same frames, in turns")
+    group.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="frames: a bag, a folder of images, or annotations in COCO form (.json)",
+    )
+    group.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="where the images of annotations are; by default the annotations' folder",
+    )
+    group.add_argument("--topic", help="image topic of a bag; by default its only one")
+    group.add_argument(
+        "--task", type=Path, metavar="TASK.yaml", help="what models mean; a bundle brings its own"
+    )
+    group.add_argument(
+        "--frames", type=_whole(1), default=50, metavar="N", help="at most so many frames (50)"
+    )
+    group.add_argument(
+        "--threads",
+        type=_whole(0),
+        default=1,
+        metavar="N",
+        help="threads of each model (1); 0: all",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, measure where frames are given, and print."""
+    from av_compress.validate.diff import diff
+    from av_compress.validate.diff_text import diff_json, diff_text
+
+    opened = [_open(args.a, args.emitter_a, "a"), _open(args.b, args.emitter_b, "b")]
+    sides = [one.side() for one in opened]
+    measured = None if args.data is None else _measure(args, opened)
+    found = diff(sides[0], sides[1], measured)
+    print(json.dumps(diff_json(found), indent=2) if args.json else diff_text(found))
+    return 0
+
+
+class _Opened:
+    """A or B: a form of a bundle, or a model's file."""
+
+    def __init__(self, path: Path, bundle: Bundle | None, emitter: str) -> None:
+        self.path, self.bundle, self.emitter = path, bundle, emitter
+
+    def side(self) -> Side:
+        from av_compress.validate.diff import bundle_side, model_side
+
+        if self.bundle is None:
+            return model_side(self.path)
+        return bundle_side(self.bundle, self.emitter)
+
+    def pipeline(self, task: Task[object, object], ort: OrtOptions) -> Pipeline:
+        from av_compress.engines.onnxruntime import OnnxRuntimeEngine
+        from av_compress.engines.pipeline import Pipeline
+
+        if self.bundle is None:
+            return Pipeline(task, OnnxRuntimeEngine(self.path, ort))
+        return self.bundle.open_pipeline(options=ort, emitter=self.emitter)
+
+
+def _open(path: Path, emitter: str | None, name: str) -> _Opened:
+    from av_compress.engines.bundle import load_bundle
+    from av_compress.engines.onnxruntime import OrtOptions
+    from av_compress.errors import UsageError
+
+    if path.is_dir():
+        bundle = load_bundle(path)
+        return _Opened(path, bundle, emitter or bundle.default_emitter(OrtOptions()))
+    if not path.is_file():
+        raise UsageError(f"{path} is neither a bundle's folder nor an ONNX file")
+    if emitter is not None:
+        raise UsageError(f"--emitter-{name} goes with a bundle; {path} is a model")
+    return _Opened(path, None, "")
+
+
+def _measure(args: argparse.Namespace, opened: list[_Opened]) -> SideBySide:
+    from av_compress.engines.onnxruntime import OrtOptions
+    from av_compress.validate.compare import Comparison
+    from av_compress.validate.side_by_side import run_side_by_side
+
+    task = _task(args.task, opened)
+    # Threads that spin after one model's run would take the core from the other.
+    quiet = {"session.intra_op.allow_spinning": "0"}
+    ort = OrtOptions(intra_op_threads=args.threads, session_config=quiet)
+    with ExitStack() as stack:
+        source = stack.enter_context(closing(_open_source(args)))
+        a, b = (stack.enter_context(closing(one.pipeline(task, ort))) for one in opened)
+        threshold = float(task.config()["score_threshold"])
+        comparison = Comparison(min_score=min(1.0, threshold + _SCORE_MARGIN))
+        return run_side_by_side(a, b, source, args.frames, comparison)
+
+
+def _task(path: Path | None, opened: list[_Opened]) -> Task[object, object]:
+    """Return what a model without a bundle means."""
+    from av_compress.build.recipe import load_yaml
+    from av_compress.errors import ConfigError, UsageError
+    from av_compress.tasks.registry import make_task
+
+    bundles = [one.bundle for one in opened if one.bundle is not None]
+    if bundles and path is not None:
+        raise UsageError("--task goes with two models; a bundle brings its own task")
+    if bundles:
+        return bundles[0].task()
+    if path is None:
+        raise UsageError("--data with two models needs --task TASK.yaml: what they mean")
+    try:
+        return make_task(load_yaml(path))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _open_source(args: argparse.Namespace) -> FrameSource:
+    from av_compress.data.bags import BagImages
+    from av_compress.data.coco import CocoSource
+    from av_compress.data.folder import ImageFolder
+    from av_compress.errors import UsageError
+
+    path: Path = args.data
+    annotations = path.suffix == ".json"
+    bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").is_file()
+    if args.images is not None and not annotations:
+        raise UsageError("--images goes with annotations in COCO form (--data FILE.json)")
+    if args.topic is not None and not bag:
+        raise UsageError("--topic goes with a bag (--data BAG)")
+    if annotations:
+        return CocoSource(path, args.images or path.parent)
+    return BagImages(path, args.topic) if bag else ImageFolder(path)
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise ValueError
+        return value
+
+    number.__name__ = f"whole number from {least}"  # argparse names it in its complaint.
+    return number
