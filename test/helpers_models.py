@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,19 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from av_compress.compress.emit.quantize import quantize, tensors_to_observe
+from av_compress.compress.emit.quantize import quantize, tensors_to_observe, weight_grid
 from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
+from av_compress.compress.observe.channels import ChannelObserver
 from av_compress.compress.optimize.prepare import prepare_model
-from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
+from av_compress.compress.plan.precision import Precision, PrecisionPlan, PrecisionRules, make_plan
+from av_compress.compress.refine.affine import insert_affines
+from av_compress.compress.refine.refine import (
+    affines_of,
+    choose_affines,
+    layer_inputs,
+    round_weights,
+)
+from av_compress.compress.refine.refinement import Refinement
 
 EVERYTHING = PrecisionRules(first=True, prediction=True, depthwise=True, min_channels=1)
 
@@ -148,6 +158,20 @@ def emitted(model: onnx.ModelProto, plan: PrecisionPlan, emitter: str) -> onnx.M
         probe.observe(sample)
     ranges = {name: (o.min, o.max) for name, o in calibrator.observers.items()}
     return quantize(model, plan, ranges, probe.magnitudes, emitter)
+
+
+def refined(model: onnx.ModelProto, plan: PrecisionPlan, half: bool = False) -> onnx.ModelProto:
+    """Migrate and round all INT8 nodes of a plan by random samples, as the tensorrt form wants."""
+    read = layer_inputs(model, plan.quantised())
+    observer = ChannelObserver(model, sorted(set(read.values())), threads=1)
+    for feeds in samples(model, 2):
+        observer.observe(feeds)
+    affines = affines_of(choose_affines(model, plan.quantised(), observer.reservoirs))
+    grid = weight_grid(replace(plan, base=Precision.FP16 if half else Precision.FP32), "tensorrt")
+    assert grid is not None
+    centred = insert_affines(model, affines)
+    weights = round_weights(centred, plan.quantised(), samples(model, 2), {"tensorrt": grid})
+    return Refinement(affines, weights["tensorrt"]).apply(model, plan.quantised())
 
 
 def run(

@@ -8,8 +8,9 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import onnx
 import pytest
-from helpers_models import EVERYTHING, prepared, residual_network, run, samples
+from helpers_models import EVERYTHING, prepared, residual_network, run, samples, sqnr_db
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,12 +22,15 @@ from av_compress.compress.plan.precision import (
     PrecisionPlan,
     make_plan,
 )
-from av_compress.compress.search.plan_search import search_plan
+from av_compress.compress.search.journal import Journal
+from av_compress.compress.search.plan_search import Limits, affordable, search_plan
 from av_compress.compress.search.sensitivity import (
     NodeSensitivity,
+    Trial,
     measure_sensitivity,
     output_error,
 )
+from av_compress.errors import DataError
 
 RULES = replace(EVERYTHING, base=Precision.FP32)
 
@@ -37,8 +41,8 @@ def plan_of(count: int) -> PrecisionPlan:
 
 
 def ranking_of(plan: PrecisionPlan, costs: list[float]) -> list[NodeSensitivity]:
-    found = [NodeSensitivity(n.node, n.macs, cost) for n, cost in zip(plan.nodes, costs)]
-    return sorted(found, key=lambda s: (-s.price, s.node))
+    found = [NodeSensitivity(n.node, n.macs, 30.0, cost) for n, cost in zip(plan.nodes, costs)]
+    return sorted(found, key=lambda s: s.price, reverse=True)
 
 
 def additive(costs: list[float]):
@@ -54,7 +58,7 @@ def additive(costs: list[float]):
 def test_a_found_plan_passes_and_nothing_more_can_be_given_back(costs, limit):
     plan = plan_of(len(costs))
     loss_of = additive(costs)
-    found = search_plan(plan, ranking_of(plan, costs), loss_of, limit, evaluations=200)
+    found = search_plan(plan, ranking_of(plan, costs), loss_of, Limits(limit, 200))
     kept = found.plan.quantised()
     possible = [
         set(kept)
@@ -77,18 +81,20 @@ def test_a_found_plan_passes_and_nothing_more_can_be_given_back(costs, limit):
 
 def test_what_the_condition_bears_whole_is_left_whole():
     plan = plan_of(4)
-    found = search_plan(plan, ranking_of(plan, [1] * 4), lambda _: 0.5, 1.0, evaluations=40)
+    found = search_plan(plan, ranking_of(plan, [1] * 4), lambda _: 0.5, Limits(1.0, 40))
     assert found.plan == plan
     assert len(found.steps) == 1
 
 
 def test_the_dearest_nodes_are_spared_with_the_reason():
     plan, costs = plan_of(4), [0.0, 9.0, 0.0, 0.1]
-    found = search_plan(plan, ranking_of(plan, costs), additive(costs), 1.0, evaluations=40)
+    found = search_plan(plan, ranking_of(plan, costs), additive(costs), Limits(1.0, 40))
     (spared,) = [node for node in found.plan.nodes if node.precision is not Precision.INT8]
     assert spared.node == "n1"
     assert spared.precision is Precision.FP16
-    assert spared.reason == "spared: alone in INT8 it moves the outputs by 9 of their variance"
+    assert spared.reason == (
+        "spared: alone in INT8 it has 30.0 dB and moves the outputs by 9 of their variance"
+    )
     assert found.steps[0].loss == pytest.approx(9.1)
     assert [step.passed for step in found.steps].count(True) >= 1
 
@@ -96,13 +102,13 @@ def test_the_dearest_nodes_are_spared_with_the_reason():
 @pytest.mark.parametrize("evaluations", [1, 2, 3, 7])
 def test_the_budget_of_evaluations_is_kept(evaluations):
     plan, costs = plan_of(16), [1.0] * 16
-    found = search_plan(plan, ranking_of(plan, costs), additive(costs), 3.0, evaluations)
+    found = search_plan(plan, ranking_of(plan, costs), additive(costs), Limits(3.0, evaluations))
     assert len(found.steps) <= evaluations
 
 
 def test_a_condition_that_nothing_meets_leaves_the_best_that_was_tried():
     plan, costs = plan_of(8), [1.0] * 8
-    found = search_plan(plan, ranking_of(plan, costs), additive(costs), -1.0, evaluations=40)
+    found = search_plan(plan, ranking_of(plan, costs), additive(costs), Limits(-1.0, 40))
     assert not any(step.passed for step in found.steps)
     assert additive(costs)(found.plan) == min(step.loss for step in found.steps)
 
@@ -116,17 +122,103 @@ def test_a_sensitivity_is_the_error_of_the_node_alone_in_int8(tmp_path, emitter)
     for feeds in frames:
         calibrator.observe(feeds)
     ranges = {name: (o.min, o.max) for name, o in calibrator.observers.items()}
-    found = measure_sensitivity(model, plan, ranges, emitter, frames)
-    assert {s.node for s in found} <= plan.quantised()
+    emitted = []
+
+    def emit(kept: PrecisionPlan) -> onnx.ModelProto:
+        emitted.append(kept.quantised())
+        return quantize(model, kept, ranges, {}, emitter)
+
+    # A measure whose value is known: half the frames that were run.
+    trial = Trial(emit, frames, lambda outputs: len(outputs) / 2, "key")
+    journal = Journal(tmp_path / "journal.jsonl")
+    found = measure_sensitivity(model, plan, trial, journal, "sensitivity")
+    assert {s.node for s in found} == plan.quantised()
+    assert set(emitted) == {frozenset({name}) for name in plan.quantised()}
     prices = [s.price for s in found]
     assert prices == sorted(prices, reverse=True)
+    made = {node.name: node.output[0] for node in model.graph.node}
     for one in found[:3]:
+        assert one.shift == 2.0
         others = dict.fromkeys(plan.quantised() - {one.node}, "")
         alone = quantize(model, plan.spared(others), ranges, {}, emitter)
         exact = np.concatenate([run(model, f)[0].ravel() for f in frames]).astype(np.float64)
         got = np.concatenate([run(alone, f, exact=True)[0].ravel() for f in frames])
         expected = ((exact - got) ** 2).sum() / ((exact - exact.mean()) ** 2).sum()
         assert one.error == pytest.approx(expected, rel=0.05)
+        pair = [watched(m, made[one.node]) for m in (model, alone)]
+        signal, noise = (
+            np.concatenate([run(m, f, exact=True)[-1].ravel() for f in frames]) for m in pair
+        )
+        assert one.sqnr_db == pytest.approx(sqnr_db(signal, noise), abs=0.2)
+    # A second search finds everything written down.
+    again = measure_sensitivity(model, plan, trial, Journal(tmp_path / "journal.jsonl"), "again")
+    assert again == found
+    assert len(emitted) == len(found)
+    # And nothing that was measured in another way.
+    other = replace(trial, key="another key")
+    measure_sensitivity(model, plan, other, Journal(tmp_path / "journal.jsonl"), "other")
+    assert len(emitted) == 2 * len(found)
+
+
+def watched(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if tensor not in {value.name for value in copy.graph.output}:
+        copy.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    return copy
+
+
+def test_results_that_move_go_before_outputs_that_do():
+    moved = NodeSensitivity("a", 100, 20.0, 1e-6, 0.2)
+    noisy = NodeSensitivity("b", 100, 10.0, 1e-1, 0.1)
+    large = NodeSensitivity("c", 1000, 20.0, 1e-1, 0.2)
+    assert sorted([noisy, large, moved], key=lambda s: s.price)[::-1] == [moved, noisy, large]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    costs=st.lists(st.floats(0.0, 4.0), min_size=1, max_size=10),
+    share=st.floats(0.0, 1.0),
+)
+def test_a_share_stays_in_int8_whatever_it_costs(costs, share):
+    plan = plan_of(len(costs))
+    ranking = ranking_of(plan, costs)
+    names = affordable(plan, ranking, share)
+    assert plan.spared(dict.fromkeys(names, "")).int8_mac_share() >= share - 1e-6
+    # Nothing that is left would fit.
+    for one in ranking:
+        if one.node not in names:
+            more = plan.spared(dict.fromkeys([*names, one.node], ""))
+            assert more.int8_mac_share() < share + 1e-6
+    found = search_plan(plan, ranking, additive(costs), Limits(0.0, 30, share))
+    assert found.plan.int8_mac_share() >= share - 1e-6
+
+
+def test_a_search_spares_all_that_is_affordable_where_it_has_to():
+    plan, costs = plan_of(5), [9.0, 8.0, 1.0, 0.0, 0.0]
+    found = search_plan(plan, ranking_of(plan, costs), additive(costs), Limits(1.0, 40, 0.75))
+    assert plan.quantised() - found.plan.quantised() == {"n0", "n1"}
+
+
+def test_a_journal_survives_a_line_that_was_cut_off(tmp_path):
+    path = tmp_path / "folder/journal.jsonl"
+    journal = Journal(path)
+    assert journal.find("a") is None
+    journal.keep("a", {"loss": 1.5})
+    journal.keep("b", 2)
+    # Killed while it wrote.
+    with path.open("a") as file:
+        file.write('\n["c", 3')
+    journal = Journal(path)
+    assert (journal.find("a"), journal.find("b"), journal.find("c")) == ({"loss": 1.5}, 2, None)
+    assert journal.recalled == 2
+    journal.keep("c", 4)
+    assert Journal(path).find("c") == 4
+    with pytest.raises(DataError, match="cannot be read"):
+        Journal(tmp_path / "folder")
+    blocked = Journal(tmp_path / "folder/journal.jsonl/below")
+    with pytest.raises(DataError, match="cannot be written"):
+        blocked.keep("a", 1)
 
 
 def test_an_output_that_never_changes_costs_nothing_or_all():

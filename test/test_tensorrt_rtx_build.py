@@ -16,17 +16,15 @@ from helpers_models import (
     emitted,
     prepared,
     quantised,
+    refined,
     residual_network,
-    samples,
 )
 from helpers_trt import Compiled, compile_plan
 from onnx import numpy_helper
 
 from av_compress.compress.lint.lint import broken, lint_model
-from av_compress.compress.observe.channels import ChannelProbe
 from av_compress.compress.optimize.prepare import prepare_model
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.refine.migration import migrate
 
 DETECTORS = ("nanodet_m_320", "light_person_detector", "fastestdet_352")
 
@@ -47,14 +45,10 @@ def detector(path: Path) -> onnx.ModelProto:
 
 
 @cache
-def migrated(path: Path) -> onnx.ModelProto:
+def whole(path: Path) -> onnx.ModelProto:
+    """Return a detector with every INT8 node refined: channels centred, weights rounded."""
     model = detector(path)
-    probe = ChannelProbe(model, make_plan(model, EVERYTHING), threads=1)
-    for feeds in samples(model, 2):
-        probe.observe(feeds)
-    changed, made = migrate(model, probe.factors())
-    assert made
-    return changed
+    return refined(model, make_plan(model, EVERYTHING), half=True)
 
 
 @pytest.mark.parametrize("rules", [PrecisionRules(), EVERYTHING], ids=["default", "everything"])
@@ -74,8 +68,8 @@ def test_real_detectors_compile_to_int8_by_the_default_rules(shared_data: Path, 
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", DETECTORS)
-def test_real_detectors_compile_to_int8_whole_with_migrated_scales(shared_data: Path, name: str):
-    model = migrated(shared_data / "camera" / f"{name}.onnx")
+def test_real_detectors_compile_to_int8_whole_refined(shared_data: Path, name: str):
+    model = whole(shared_data / "camera" / f"{name}.onnx")
     plan = make_plan(model, EVERYTHING)
     assert plan.int8_mac_share() == 1.0
     check(model, plan)
@@ -84,7 +78,7 @@ def test_real_detectors_compile_to_int8_whole_with_migrated_scales(shared_data: 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", DETECTORS)
 def test_real_detectors_compile_to_what_a_mixed_plan_says(shared_data: Path, name: str):
-    model = migrated(shared_data / "camera" / f"{name}.onnx")
+    model = whole(shared_data / "camera" / f"{name}.onnx")
     plan = make_plan(model, EVERYTHING)
     spared = {node.node: "spared by the test" for node in plan.nodes[::5]}
     check(model, plan.spared(spared))

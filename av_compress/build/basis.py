@@ -1,11 +1,11 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""What each form is emitted from: a model equal to the source, its plan, its calibration."""
+"""What each form is emitted from: the prepared model, a plan, a calibration, and refinements."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -14,13 +14,27 @@ from av_compress.build.calibration import Calibration, calibrate
 from av_compress.build.observing import Observation, Observing
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import SampleSet
-from av_compress.compress.emit.quantize import adapt_rules, tensors_to_observe
-from av_compress.compress.observe.channels import channel_factors, depthwise_inputs
+from av_compress.compress.emit.quantize import (
+    adapt_rules,
+    narrow_plan,
+    quantize,
+    tensors_to_observe,
+    weight_grid,
+)
 from av_compress.compress.observe.statistics import Wanted
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.refine.migration import Migrated, migrate
+from av_compress.compress.refine.affine import insert_affines
+from av_compress.compress.refine.choose_affine import Choice
+from av_compress.compress.refine.refine import (
+    affines_of,
+    choose_affines,
+    layer_inputs,
+    round_weights,
+)
+from av_compress.compress.refine.refinement import Refinement
 from av_compress.compress.search.plan_search import Search
 from av_compress.tasks.base import Task
+from av_compress.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -28,10 +42,11 @@ class Basis:
     """What a form is emitted from.
 
     Attributes:
-        model: FP32, equal to the prepared model in real arithmetic.
+        model: the prepared model, FP32.
         plan: precision of its weighted nodes.
-        calibration: ranges and magnitudes of its tensors.
-        migrated: which scales were migrated to make it.
+        calibration: ranges and magnitudes of its tensors, with all refinements in place.
+        choices: node name -> what is done to its input channels while it is INT8.
+        refinements: form -> what is done to the nodes that are INT8 in it.
         search: how its plan was found; None where the rules alone made it.
 
     """
@@ -39,8 +54,26 @@ class Basis:
     model: onnx.ModelProto
     plan: PrecisionPlan
     calibration: Calibration
-    migrated: tuple[Migrated, ...]
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    refinements: Mapping[str, Refinement] = field(default_factory=dict)
     search: Search | None = None
+
+    def emit(self, plan: PrecisionPlan, emitter: str) -> onnx.ModelProto:
+        """Write the model in a form.
+
+        Args:
+            plan: no more in INT8 than in this basis's own plan.
+            emitter: the form.
+
+        Raises:
+            ModelError: what was written is not valid.
+
+        """
+        calibration = self.calibration
+        narrowed = narrow_plan(self.model, plan, emitter, calibration.magnitudes)
+        refinement = self.refinements.get(emitter, Refinement())
+        refined = refinement.apply(self.model, narrowed.quantised())
+        return quantize(refined, plan, calibration.ranges, calibration.magnitudes, emitter)
 
 
 def make_bases(
@@ -69,6 +102,8 @@ def make_bases(
     bases: dict[str, Basis] = {}
     for emitters, own in emitters_apart(recipe, rules):
         basis = make_basis(recipe, model, own, task, samples, emitters, observing)
+        if own.round:
+            basis = _rounded(basis, emitters, task, samples)
         bases |= dict.fromkeys(emitters, basis)
     return bases
 
@@ -92,27 +127,57 @@ def make_basis(
     emitters: Sequence[str],
     observing: Observing,
 ) -> Basis:
-    """Make what some forms are emitted from; see `make_bases`."""
+    """Make what some forms are emitted from, weights rounded to nearest; see `make_bases`."""
     plan = make_plan(model, rules)
-    migrated: tuple[Migrated, ...] = ()
+    choices: dict[str, Choice] = {}
     if rules.migrate:
-        model, migrated = _migrate(model, plan, task, samples, observing)
-        plan = plan.with_notes({m.node: m.description for m in migrated})
-    wanted = {t for emitter in emitters for t in tensors_to_observe(model, plan, emitter)}
-    calibration = calibrate(model, sorted(wanted), task, samples, recipe.threshold, observing)
-    return Basis(model, plan, calibration, migrated)
+        choices = _choices(model, plan, task, samples, observing)
+        plan = plan.with_notes({n: c.affine.description for n, c in choices.items()})
+    affines = affines_of(choices)
+    refined = insert_affines(model, affines)
+    wanted = {t for emitter in emitters for t in tensors_to_observe(refined, plan, emitter)}
+    calibration = calibrate(refined, sorted(wanted), task, samples, recipe.threshold, observing)
+    refinements = dict.fromkeys(emitters, Refinement(affines))
+    return Basis(model, plan, calibration, choices, refinements)
 
 
-def _migrate(
+def _choices(
     model: onnx.ModelProto,
     plan: PrecisionPlan,
     task: Task[Any, Any],
     samples: SampleSet,
     observing: Observing,
-) -> tuple[onnx.ModelProto, tuple[Migrated, ...]]:
-    read = depthwise_inputs(model, plan)
+) -> dict[str, Choice]:
+    read = layer_inputs(model, plan.quantised())
     if not read:
-        return model, ()
-    wanted = Wanted(channels=tuple(read.values()))
+        return {}
+    wanted = Wanted(channels=tuple(sorted(set(read.values()))))
     found = observing.statistics(Observation(model, wanted, task, samples))
-    return migrate(model, channel_factors(read, found.channels))
+    return choose_affines(model, plan.quantised(), found.channels)
+
+
+def _rounded(
+    basis: Basis, emitters: Sequence[str], task: Task[Any, Any], samples: SampleSet
+) -> Basis:
+    """Round the weights of each form that leaves it to others."""
+    grids = {e: g for e in emitters if (g := weight_grid(basis.plan, e)) is not None}
+    if not grids or not basis.plan.quantised():
+        return basis
+    affines = affines_of(basis.choices)
+    refined = insert_affines(basis.model, affines)
+    inputs = _Inputs(task, samples)
+    weights = round_weights(refined, basis.plan.quantised(), inputs, grids)
+    refinements = {e: Refinement(affines, weights.get(e, {})) for e in emitters}
+    return Basis(basis.model, basis.plan, basis.calibration, basis.choices, refinements)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The input tensors of samples, made anew for every iteration."""
+
+    task: Task[Any, Any]
+    samples: SampleSet
+
+    def __iter__(self) -> Iterator[Tensors]:
+        for frame in self.samples.frames("round weights"):
+            yield self.task.preprocess(frame).tensors

@@ -4,18 +4,13 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
-
-from av_compress import __version__
 from av_compress.build.attempts import Form, Referee, attempt_form, int8_mac_share, serialise
 from av_compress.build.basis import make_bases
 from av_compress.build.candidates import Maker
@@ -24,8 +19,10 @@ from av_compress.build.observing import DirectObserving, Observing
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.story import build_report
+from av_compress.build.versions import tool_versions
 from av_compress.compress.optimize.prepare import PreparedModel, prepare_model
 from av_compress.compress.plan.precision import PrecisionRules
+from av_compress.compress.search.journal import Journal
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
 from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import (
@@ -43,8 +40,6 @@ from av_compress.report.build_page import write_build_report
 from av_compress.tasks.base import Task
 from av_compress.tasks.registry import make_task
 
-# Libraries whose version can change an artefact's bytes.
-TOOLS = ("onnx", "onnxslim", "onnxruntime", "numpy")
 # Frames whose input tensors models are timed with, in turn.
 TIMED_FRAMES = 4
 
@@ -71,7 +66,12 @@ class Build:
     measurements: Measurements
 
 
-def build_bundle(recipe: Recipe, output: Path, observing: Observing | None = None) -> Bundle:
+def build_bundle(
+    recipe: Recipe,
+    output: Path,
+    observing: Observing | None = None,
+    journal: Journal | None = None,
+) -> Bundle:
     """Build, judge and write a bundle.
 
     Args:
@@ -79,6 +79,7 @@ def build_bundle(recipe: Recipe, output: Path, observing: Observing | None = Non
         output: the bundle's folder. It appears whole or not at all; an earlier bundle there stays
             until the new one is complete.
         observing: where observations come from; by default a run over the samples.
+        journal: what searches have measured earlier; by default nothing.
 
     Raises:
         ConfigError: the recipe does not fit the model or its sources.
@@ -89,7 +90,7 @@ def build_bundle(recipe: Recipe, output: Path, observing: Observing | None = Non
 
     """
     with atomic_directory(output, MANIFEST_NAME) as folder:
-        build = make_build(recipe, observing or DirectObserving())
+        build = make_build(recipe, observing or DirectObserving(), journal or Journal())
         refused = [form for form in build.forms.values() if not form.accepted]
         if refused:
             report = output.with_name(f"{output.name}.refused.html")
@@ -107,7 +108,7 @@ def build_bundle(recipe: Recipe, output: Path, observing: Observing | None = Non
     return load_bundle(output)
 
 
-def make_build(recipe: Recipe, observing: Observing) -> Build:
+def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
     """Do all of a build but the writing; see `build_bundle`."""
     task = make_task(recipe.task)
     prepared = prepare_model(recipe.model)
@@ -123,7 +124,7 @@ def make_build(recipe: Recipe, observing: Observing) -> Build:
             # Before the calibration: a gate that cannot be judged is told at once.
             judge = make_judge(recipe.gate, samples.gate, reference)
         bases = make_bases(recipe, prepared.model, rules, task, samples.calibration, observing)
-        maker = Maker(recipe, prepared, bases, task, samples, reference)
+        maker = Maker(recipe, prepared, bases, task, samples, reference, journal)
         referee = None if judge is None else _referee(recipe, prepared, task, judge)
         # Without a gate nothing is refused: the first candidate is taken as it is.
         kinds = recipe.candidates if referee is not None else recipe.candidates[:1]
@@ -141,16 +142,6 @@ def make_build(recipe: Recipe, observing: Observing) -> Build:
         manifest=_manifest(recipe, task, record, forms),
         measurements=Measurements(describe_machine(), speed),
     )
-
-
-def tool_versions() -> dict[str, str]:
-    """Return the versions of everything that can change an artefact's bytes."""
-    return {
-        "av_compress": __version__,
-        "python": platform.python_version(),
-        "opencv": cv2.__version__,
-        **{tool: version(tool) for tool in TOOLS},
-    }
 
 
 def _referee(

@@ -23,6 +23,7 @@ from av_compress.compress.observe.calibrate import MagnitudeProbe
 from av_compress.compress.observe.statistics import PROBE_FRAMES
 from av_compress.compress.optimize.prepare import PreparedModel
 from av_compress.compress.plan.precision import Precision, PrecisionPlan
+from av_compress.compress.search.journal import Journal
 from av_compress.data.base import LabelledSource
 from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import AttemptRecord
@@ -71,6 +72,7 @@ class Maker:
         task: what the model means.
         samples: frames of calibration and gate.
         reference: the prepared model in FP32, ready to run.
+        journal: what searches have measured, by this build and earlier ones.
 
     """
 
@@ -80,6 +82,7 @@ class Maker:
     task: Task[Any, Any]
     samples: BuildSamples
     reference: Pipeline
+    journal: Journal
 
     def make(
         self, emitter: str, kind: str, earlier: Sequence[AttemptRecord], aim: float
@@ -119,7 +122,7 @@ class Maker:
         except DataError as error:
             return Skipped(f"there is nothing to search by: {error}")
         aimed = replace(seen, config=replace(seen.config, max_loss=aim * seen.config.max_loss))
-        found = search_basis(emitter, basis, search, self.task, aimed)
+        found = search_basis(emitter, basis, search, self.task, aimed, self.journal)
         return self._quantised(emitter, "mixed", found)
 
     def _fp16(self, emitter: str) -> Emitted | Skipped:
@@ -139,14 +142,13 @@ class Maker:
     def _emitted(
         self, emitter: str, kind: str, plan: PrecisionPlan, model: onnx.ModelProto
     ) -> Emitted:
-        basis = replace(self.bases[emitter], model=self.prepared.model, plan=plan, migrated=())
+        basis = replace(self.bases[emitter], plan=plan, choices={}, refinements={})
         return Emitted(emitter, kind, basis, plan, model, _judged(emitter, model))
 
     def _quantised(self, emitter: str, kind: str, basis: Basis) -> Emitted:
-        model, calibration = basis.model, basis.calibration
-        emitted = quantize(model, basis.plan, calibration.ranges, calibration.magnitudes, emitter)
+        emitted = basis.emit(basis.plan, emitter)
         # A form may have to leave in float what the other computes in INT8.
-        plan = narrow_plan(model, basis.plan, emitter, calibration.magnitudes)
+        plan = narrow_plan(basis.model, basis.plan, emitter, basis.calibration.magnitudes)
         return Emitted(emitter, kind, basis, plan, emitted, _judged(emitter, emitted))
 
     @cached_property

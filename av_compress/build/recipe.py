@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,16 @@ from av_compress.validation import validate
 
 # What may be tried for a form, the cheapest first.
 CANDIDATES = ("int8", "mixed", "fp16", "fp32")
+
+
+# The precision rules of a recipe that leaves to a search what hurts.
+EVERYTHING: Mapping[str, Any] = {
+    "first": True,
+    "prediction": True,
+    "migrate": True,
+    "gemv": True,
+    "min_channels": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -107,11 +117,13 @@ class SearchConfig:
     Attributes:
         evaluations: how many plans may be evaluated for each form.
         frames: on how many frames each node's sensitivity is measured.
+        min_int8_share: share of multiply-accumulates that stays in INT8, 0..1.
 
     """
 
-    evaluations: int
-    frames: int
+    evaluations: int = 40
+    frames: int = 8
+    min_int8_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -183,6 +195,9 @@ def load_recipe(path: Path) -> Recipe:
     if isinstance(content, dict) and isinstance(content.get("task"), str):
         # A task may stand in a file of its own, shared between recipes.
         content = {**content, "task": load_yaml(path.parent / content["task"])}
+    if isinstance(content, dict) and isinstance(content.get("precision"), str):
+        # So may the precision: a plan that was found and edited.
+        content = {**content, "precision": load_yaml(path.parent / content["precision"])}
     validate(content, "recipe", str(path))
     return _recipe(_with_defaults(content, path.stem), path.parent)
 
@@ -203,6 +218,8 @@ def _with_defaults(content: Mapping[str, Any], stem: str) -> dict[str, Any]:
         **content,
         "calibration": calibration,
     }
+    if filled.get("search") is not None:
+        filled["precision"] = {**EVERYTHING, **filled["precision"]}
     if filled.get("gate") is not None:
         filled["gate"] = _gate_with_defaults(filled["gate"], calibration)
     return {**filled, "search": _search_with_defaults(filled)}
@@ -240,7 +257,7 @@ def _search_with_defaults(filled: Mapping[str, Any]) -> dict[str, Any] | None:
             raise ConfigError(f"{wanted}: needs a gate, whose metric and limit it searches for")
         return None
     if "mixed" in candidates:
-        return {"evaluations": 40, "frames": 8, **(search or {})}
+        return {**asdict(SearchConfig()), **(search or {})}
     if search is not None:
         raise ConfigError("search: finds the mixed candidate, which candidates does not list")
     return None

@@ -4,51 +4,156 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import onnx
+
 from av_compress.build.basis import Basis
+from av_compress.build.cache import cache_folder
 from av_compress.build.gates import Judge, measuring_pipeline
 from av_compress.build.recipe import SearchConfig
-from av_compress.compress.emit.quantize import narrow_plan, quantize
+from av_compress.build.versions import tool_versions
+from av_compress.compress.emit.quantize import narrow_plan
 from av_compress.compress.plan.precision import PrecisionPlan
-from av_compress.compress.search.plan_search import search_plan
-from av_compress.compress.search.sensitivity import measure_sensitivity
+from av_compress.compress.search.journal import Journal
+from av_compress.compress.search.plan_search import Limits, search_plan
+from av_compress.compress.search.sensitivity import (
+    NodeSensitivity,
+    Outputs,
+    Trial,
+    measure_sensitivity,
+)
 from av_compress.engines.forms import FORMS
-from av_compress.tasks.base import Task
+from av_compress.fileio import canonical_json, sha256_bytes
+from av_compress.metrics.shift import detections_shift
+from av_compress.tasks.base import Detections2D, Task
 
 
-def search_basis(
-    emitter: str, basis: Basis, config: SearchConfig, task: Task[Any, Any], judge: Judge
-) -> Basis:
-    """Search the plan of one form.
+@dataclass(frozen=True)
+class Searcher:
+    """Measures and searches the plan of one form.
 
     Plans are evaluated with FP32 around their INT8 part: what is searched is where INT8 hurts, and
     the gate judges the artefact itself.
 
-    Args:
+    Attributes:
         emitter: the form.
         basis: what it is emitted from.
         config: how much to measure.
         task: what the model means.
         judge: metric, limit and frames of the search.
+        journal: what was measured earlier.
 
     """
-    model, ranges = basis.model, basis.calibration.ranges
-    plan = narrow_plan(model, basis.plan, emitter)
-    frames = islice(judge.samples.frames("sensitivity frames"), config.frames)
-    inputs = [task.preprocess(frame).tensors for frame in frames]
-    ranking = measure_sensitivity(model, plan, ranges, emitter, inputs)
-    metric = judge.config.metric
-    reference = judge.figures(judge.reference)[metric]
 
-    def loss_of(candidate: PrecisionPlan) -> float:
-        emitted = quantize(model, candidate.in_fp32(), ranges, {}, emitter)
-        exact = FORMS[emitter].computes_pairs(on_gpu=False)
-        with closing(measuring_pipeline(task, emitted, exact)) as pipeline:
-            return reference - judge.figures(judge.observe(pipeline, f"search: {emitter}"))[metric]
+    emitter: str
+    basis: Basis
+    config: SearchConfig
+    task: Task[Any, Any]
+    judge: Judge
+    journal: Journal
 
-    found = search_plan(plan, ranking, loss_of, judge.config.max_loss, config.evaluations)
-    return replace(basis, plan=found.plan, search=found)
+    def sensitivities(self) -> tuple[NodeSensitivity, ...]:
+        """Try every node of the plan alone in INT8; see `measure_sensitivity`."""
+        plan = narrow_plan(self.basis.model, self.basis.plan, self.emitter)
+        task = self.task.for_measuring()
+        frames = islice(self.judge.samples.frames("sensitivity frames"), self.config.frames)
+        prepared = [task.preprocess(frame) for frame in frames]
+        trial = Trial(
+            emit=self._emit,
+            inputs=[one.tensors for one in prepared],
+            shift_of=self._shift(task, [one.context for one in prepared]),
+            key=sha256_bytes(f"{self._key} {self.config.frames}".encode()),
+        )
+        label = f"sensitivity: {self.emitter}"
+        return measure_sensitivity(self.basis.model, plan, trial, self.journal, label)
+
+    def search(self, ranking: Sequence[NodeSensitivity]) -> Basis:
+        """Search a plan along a ranking; return the basis with it."""
+        plan = narrow_plan(self.basis.model, self.basis.plan, self.emitter)
+        config = self.config
+        limits = Limits(self.judge.config.max_loss, config.evaluations, config.min_int8_share)
+        found = search_plan(plan, ranking, self.loss, limits)
+        return replace(self.basis, plan=found.plan, search=found)
+
+    def loss(self, plan: PrecisionPlan) -> float:
+        """Evaluate a plan: what it loses in the gate's metric, in points."""
+        key = f"{self._key}/loss/{','.join(sorted(plan.quantised()))}"
+        known = self.journal.find(key)
+        if known is None:
+            metric = self.judge.config.metric
+            exact = FORMS[self.emitter].computes_pairs(on_gpu=False)
+            with closing(measuring_pipeline(self.task, self._emit(plan), exact)) as pipeline:
+                observed = self.judge.observe(pipeline, f"search: {self.emitter}")
+            reference = self.judge.figures(self.judge.reference)[metric]
+            known = reference - self.judge.figures(observed)[metric]
+            self.journal.keep(key, known)
+        return float(known)
+
+    def _emit(self, plan: PrecisionPlan) -> onnx.ModelProto:
+        return self.basis.emit(plan.in_fp32(), self.emitter)
+
+    def _shift(
+        self, task: Task[Any, Any], contexts: Sequence[Any]
+    ) -> Callable[[Outputs], float] | None:
+        reference = self.judge.reference.results[: len(contexts)]
+        if not all(isinstance(result, Detections2D) for result in reference):
+            return None
+        names = [value.name for value in self.basis.model.graph.output]
+
+        def shift(outputs: Outputs) -> float:
+            results = [
+                task.postprocess(dict(zip(names, values)), context)
+                for values, context in zip(outputs, contexts)
+            ]
+            return detections_shift(reference, results)
+
+        return shift
+
+    @cached_property
+    def _key(self) -> str:
+        return search_key(self)
+
+
+def search_key(searcher: Searcher) -> str:
+    """Return a hash of all that decides what a search measures: model, frames, task, tools."""
+    whole = searcher.basis.emit(searcher.basis.plan.in_fp32(), searcher.emitter)
+    parts = {
+        "model": sha256_bytes(whole.SerializeToString(deterministic=True)),
+        "fp32": sha256_bytes(searcher.basis.model.SerializeToString(deterministic=True)),
+        "task": searcher.task.config(),
+        "frames": list(searcher.judge.samples.hashes),
+        "metric": searcher.judge.config.metric,
+        "emitter": searcher.emitter,
+        "versions": tool_versions(),
+    }
+    return sha256_bytes(canonical_json(parts).encode())
+
+
+def search_basis(
+    emitter: str,
+    basis: Basis,
+    config: SearchConfig,
+    task: Task[Any, Any],
+    judge: Judge,
+    journal: Journal,
+) -> Basis:
+    """Measure and search the plan of one form; see `Searcher`."""
+    searcher = Searcher(emitter, basis, config, task, judge, journal)
+    return searcher.search(searcher.sensitivities())
+
+
+def journal_path() -> Path:
+    """Return where searches write down what they measure.
+
+    Raises:
+        UsageError: there is no home folder and no variable that names another.
+
+    """
+    return cache_folder() / "search.jsonl"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 from typing import TYPE_CHECKING
 
 from av_compress.compress.search.plan_search import Search
@@ -56,11 +57,19 @@ def _main_form(build: Build) -> Form:
 def _steps(build: Build) -> Iterator[PassRow]:
     before = len(build.prepared.model.graph.node)
     for emitter, form in build.forms.items():
-        migrated, nodes = form.candidate.basis.migrated, form.candidate.basis.model.graph.node
-        if migrated:
-            folded = sum(bool(m.folded_into) for m in migrated)
-            detail = f"{folded} folded, {len(migrated) - folded} by a multiplication"
-            yield PassRow(f"migrate scales ({emitter})", before, len(nodes), detail)
+        basis = form.candidate.basis
+        nodes = basis.model.graph.node
+        inside = basis.plan.quantised()
+        choices = [c for name, c in basis.choices.items() if name in inside]
+        if choices:
+            after = len(basis.refinements[emitter].apply(basis.model, inside).graph.node)
+            centred = sum(c.affine.shifted for c in choices)
+            gain = median(c.gain_db for c in choices)
+            detail = (
+                f"{len(choices)} nodes, {centred} of them centred; {gain:.1f} dB less error at "
+                "their outputs, estimated, in the median"
+            )
+            yield PassRow(f"migrate scales ({emitter})", before, after, detail)
         if form.searched:
             tried = sum(len(found.steps) for found in _found(form))
             share = f"{100 * form.searched[-1].plan.int8_mac_share():.1f} %"
@@ -80,7 +89,7 @@ def _searches(build: Build, max_loss: float) -> Iterator[tuple[str, SearchRows]]
         steps = (step for one in found for step in one.steps)
         rows = SearchRows(
             sensitivities=tuple(_sensitivities(found[-1])),
-            unit="share of the outputs' variance",
+            unit=_unit(found[-1]),
             # Of plans that were searched with lower aims, too: what holds is up to the limit.
             shares=tuple(ShareRow(s.int8_mac_share, s.loss, s.loss <= max_loss) for s in steps),
             max_loss=max_loss,
@@ -95,7 +104,14 @@ def _found(form: Form) -> list[Search]:
 def _sensitivities(found: Search) -> Iterator[SensitivityRow]:
     precisions = {node.node: node.precision.value for node in found.plan.nodes}
     for one in found.ranking:
-        yield SensitivityRow(one.node, one.macs, one.error, None, precisions[one.node])
+        cost = one.error if one.shift is None else one.shift
+        yield SensitivityRow(one.node, one.macs, cost, one.sqnr_db, precisions[one.node])
+
+
+def _unit(found: Search) -> str:
+    if any(one.shift is None for one in found.ranking):
+        return "share of the outputs' variance"
+    return "mean shift of detections, 1 - IoU plus score"
 
 
 def _ranges(build: Build) -> Iterator[TensorRange]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from av_compress.build.observing import Observing
+    from av_compress.compress.search.journal import Journal
 
 HELP = "compress a model by a recipe, measure it, and write the bundle"
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--no-cache",
         action="store_true",
-        help="observe anew, and keep nothing in the calibration cache ($AV_COMPRESS_CACHE, by "
+        help="observe and search anew, and keep nothing in the cache ($AV_COMPRESS_CACHE, by "
         "default ~/.cache/av_compress)",
     )
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from av_compress.build.summary import build_summary
     from av_compress.engines.measurements import load_measurements
 
-    bundle = build_bundle(load_recipe(args.recipe), args.output, _observing(args))
+    bundle = build_bundle(load_recipe(args.recipe), args.output, _observing(args), _journal(args))
     print(build_summary(bundle.manifest, load_measurements(bundle.root)))
     print(
         f"bundle: {args.output} (sha256 {bundle.sha256[:12]}); report: {args.output}/report.html"
@@ -66,3 +67,11 @@ def _observing(args: argparse.Namespace) -> Observing:
     if args.no_cache:
         return DirectObserving()
     return CachedObserving(CalibrationCache(cache_folder() / "calibration"), print)
+
+
+def _journal(args: argparse.Namespace) -> Journal:
+    """Choose where a search goes on from."""
+    from av_compress.build.search import journal_path
+    from av_compress.compress.search.journal import Journal
+
+    return Journal(None if args.no_cache else journal_path())

@@ -118,7 +118,7 @@ def _open_model(path: Path, task: Path) -> tuple[Pipeline, dict[str, Any]]:
 def _content(
     evaluation: Evaluation, identity: Mapping[str, Any], engine: str, data: Path
 ) -> dict[str, Any]:
-    from av_compress.build.builder import tool_versions
+    from av_compress.build.versions import tool_versions
     from av_compress.fileio import sha256_file
 
     accuracy = evaluation.accuracy

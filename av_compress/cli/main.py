@@ -17,7 +17,17 @@ from av_compress.errors import AvCompressError
 from av_compress.progress import interruptible
 
 # Verbs in the order in which a user meets them; each is a module of this package.
-VERBS = ("build", "observe", "inspect", "lint", "diff", "evaluate", "replay", "demo")
+VERBS = (
+    "build",
+    "sensitivity",
+    "observe",
+    "inspect",
+    "lint",
+    "diff",
+    "evaluate",
+    "replay",
+    "demo",
+)
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 

@@ -20,6 +20,7 @@ from av_compress.compress.emit.insertion import (
     Inserter,
     Quantiser,
     Ranges,
+    WeightGrid,
     affine_activation,
     symmetric_weight,
     weight_axis,
@@ -89,6 +90,11 @@ def narrow(
         elif _feeds_spared_depthwise(index, node.output[0], quantised):
             reasons[node.name] = "an integer kernel's one scale collapses the depthwise one behind"
     return plan.in_fp32().spared(reasons)
+
+
+def weight_grid(plan: PrecisionPlan) -> WeightGrid | None:
+    """See `quantize.weight_grid`."""
+    return WeightGrid(WEIGHT_LEVELS, lambda scale: scale)
 
 
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:

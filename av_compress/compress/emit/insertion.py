@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,20 @@ class Quantiser:
             scale = scale.reshape([-1 if i == self.axis else 1 for i in range(value.ndim)])
         steps = np.rint(value.astype(np.float64) / scale)
         return np.asarray(np.clip(steps, lowest, highest).astype(self.zero_point.dtype))
+
+
+@dataclass(frozen=True)
+class WeightGrid:
+    """Which weights a form can store.
+
+    Attributes:
+        levels: largest number of steps from zero.
+        snap: rounds float32 scales to what the form stores.
+
+    """
+
+    levels: int
+    snap: Callable[[Array], Array]
 
 
 class Inserter:

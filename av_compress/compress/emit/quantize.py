@@ -10,7 +10,7 @@ from typing import Protocol
 import onnx
 
 from av_compress.compress.emit import cpu, cpu_dynamic, tensorrt, tensorrt_fp8, weight_only
-from av_compress.compress.emit.insertion import Ranges
+from av_compress.compress.emit.insertion import Ranges, WeightGrid
 from av_compress.compress.lint.lint import refuse_broken_form
 from av_compress.compress.optimize.passes import refuse_quantised
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
@@ -31,6 +31,10 @@ class Emitter(Protocol):
         self, model: onnx.ModelProto, plan: PrecisionPlan, magnitudes: Magnitudes
     ) -> PrecisionPlan:
         """See `narrow_plan`."""
+        ...
+
+    def weight_grid(self, plan: PrecisionPlan) -> WeightGrid | None:
+        """See the function of this name."""
         ...
 
     def tensors_to_observe(self, model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
@@ -94,6 +98,16 @@ def tensors_to_observe(
 
     """
     return _emitter(emitter).tensors_to_observe(model, narrow_plan(model, plan, emitter))
+
+
+def weight_grid(plan: PrecisionPlan, emitter: str) -> WeightGrid | None:
+    """Return which weights a form stores, for whoever rounds them; None: it does so itself.
+
+    Raises:
+        ConfigError: unknown emitter.
+
+    """
+    return _emitter(emitter).weight_grid(plan)
 
 
 def quantize(

@@ -20,6 +20,7 @@ from av_compress.compress.emit.insertion import (
     Inserter,
     Quantiser,
     Ranges,
+    WeightGrid,
     symmetric_activation,
     symmetric_weight,
     weight_axis,
@@ -50,6 +51,12 @@ def narrow(
         for n in plan.nodes
     ]
     return PrecisionPlan(plan.base, tuple(nodes))
+
+
+def weight_grid(plan: PrecisionPlan) -> WeightGrid | None:
+    """See `quantize.weight_grid`."""
+    half = plan.base is Precision.FP16
+    return WeightGrid(WEIGHT_LEVELS, lambda scale: _stored(half, scale))
 
 
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
@@ -111,9 +118,11 @@ def place(
 
 def _scaled_for(half: bool, how: Quantiser) -> Quantiser:
     """Round scales to FP16; where it cannot hold them, the nodes around them stay FP32."""
-    if half and scale_fits(how.scale):
-        return replace(how, scale=half_scale(how.scale))
-    return how
+    return replace(how, scale=_stored(half, how.scale))
+
+
+def _stored(half: bool, scale: Array) -> Array:
+    return half_scale(scale) if half and scale_fits(scale) else scale
 
 
 def _quantised(index: GraphIndex, plan: PrecisionPlan) -> list[onnx.NodeProto]:

@@ -13,7 +13,13 @@ from dataclasses import replace
 
 import onnx
 
-from av_compress.compress.emit.insertion import Inserter, Ranges, symmetric_weight, weight_axis
+from av_compress.compress.emit.insertion import (
+    Inserter,
+    Ranges,
+    WeightGrid,
+    symmetric_weight,
+    weight_axis,
+)
 from av_compress.compress.graph import WEIGHTED, GraphIndex
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
 
@@ -43,6 +49,11 @@ def narrow(
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
     """Return nothing: no activation is quantised."""
     return ()
+
+
+def weight_grid(plan: PrecisionPlan) -> WeightGrid | None:
+    """Round to nearest; see `quantize.weight_grid`."""
+    return None
 
 
 def emit(

@@ -12,20 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from av_compress.compress.graph import GraphIndex, is_depthwise
-from av_compress.compress.layers import Layer
 from av_compress.compress.observe.calibrate import watching_session
-from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.errors import DataError
 from av_compress.tensors import Array, Tensors
 
-ROWS = 4096
+ROWS = 1024
 ROWS_PER_SAMPLE = 256
-# Shares of a channel's largest magnitude that are tried as its threshold.
-SHARES = np.geomspace(0.3, 1.0, 16)
-# A channel that is (almost) always zero is not blown up further than this.
-SMALLEST_FACTOR = 1e-4
-LEVELS = 127
 
 Tickets = npt.NDArray[np.uint64]
 
@@ -121,7 +113,7 @@ def sample_number(tensors: Tensors) -> int:
 
 
 class ChannelObserver:
-    """Runs a model and keeps places of some of its tensors, whose axis 1 holds the channels."""
+    """Runs a model and keeps places of some of its tensors, with all of their channels."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int = 0) -> None:
         """Prepare.
@@ -163,86 +155,9 @@ class ChannelObserver:
                 raise DataError(
                     f"tensor '{name}' holds values that are not finite (NaN or infinity)"
                 )
-            reservoir.observe(values[name], channel_axis=1, sample=number)
-
-
-class ChannelProbe:
-    """Finds, for every depthwise convolution that is to be INT8, what makes its channels alike."""
-
-    def __init__(self, model: onnx.ModelProto, plan: PrecisionPlan, threads: int = 0) -> None:
-        """Prepare; see `depthwise_inputs` and `ChannelObserver` for the arguments and errors."""
-        self._read = depthwise_inputs(model, plan)
-        self._observer = ChannelObserver(model, sorted(set(self._read.values())), threads)
-
-    def observe(self, tensors: Tensors) -> None:
-        """Run one sample; see `ChannelObserver.observe`."""
-        self._observer.observe(tensors)
-
-    def factors(self) -> Mapping[str, Array]:
-        """Return node name -> factor of each input channel, the largest being 1."""
-        return channel_factors(self._read, self._observer.reservoirs)
-
-
-def depthwise_inputs(model: onnx.ModelProto, plan: PrecisionPlan) -> dict[str, str]:
-    """Return the depthwise convolutions that are to be INT8 and the tensors that they read.
-
-    Args:
-        model: prepared FP32 model.
-        plan: which of its nodes are to be INT8.
-
-    """
-    index = GraphIndex(model)
-    quantised = plan.quantised()
-    layers = [
-        layer
-        for node in model.graph.node
-        if node.name in quantised and (layer := Layer.of(index, node)) is not None
-    ]
-    # Two that read one tensor would each need a multiplication of their own: still exact.
-    return {
-        layer.name: layer.node.input[0]
-        for layer in layers
-        if is_depthwise(layer.node, layer.weight)
-    }
-
-
-def channel_factors(
-    read: Mapping[str, str], reservoirs: Mapping[str, Reservoir]
-) -> dict[str, Array]:
-    """Return node name -> factor of each input channel, the largest being 1.
-
-    Args:
-        read: node name -> the tensor that it reads.
-        reservoirs: tensor name -> what was kept of it.
-
-    """
-    found = {}
-    for node, tensor in read.items():
-        thresholds = channel_thresholds(reservoirs[tensor].values)
-        if thresholds.size:
-            found[node] = np.maximum(thresholds / thresholds.max(), SMALLEST_FACTOR)
-    return found
-
-
-def channel_thresholds(values: Array) -> Array:
-    """Return each channel's threshold with the smallest squared error, float64 [channels].
-
-    Args:
-        values: float [places, channels].
-
-    """
-    exact = values.astype(np.float64)
-    largest = np.abs(exact).max(axis=0, initial=0.0)
-    everywhere = float(largest.max(initial=0.0)) or 1.0
-    largest = np.maximum(largest, everywhere * SMALLEST_FACTOR)
-    best, least = largest, np.full(largest.shape, np.inf)
-    for share in SHARES:
-        step = largest * share / LEVELS
-        rounded = np.clip(np.rint(exact / step), -LEVELS - 1, LEVELS) * step
-        error = np.mean((exact - rounded) ** 2, axis=0) if len(exact) else np.zeros_like(step)
-        best = np.where(error < least, largest * share, best)
-        least = np.minimum(error, least)
-    return np.asarray(best)
+            # Images have their channels in front of rows and columns, sequences at the end.
+            axis = 1 if values[name].ndim == 4 else -1
+            reservoir.observe(values[name], channel_axis=axis, sample=number)
 
 
 def _ranked(tickets: Tickets) -> npt.NDArray[np.intp]:

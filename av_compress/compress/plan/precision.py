@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -39,8 +39,12 @@ class PrecisionRules:
             and those that take the expectation over a softmax behind them (DFL).
         depthwise: quantise depthwise convolutions; with one activation scale for all channels
             they are what makes small detectors collapse.
-        migrate: quantise depthwise convolutions with each channel's scale moved into their
-            weights, see `compress.refine.migration`; only the `tensorrt` form gains by it.
+        migrate: centre and align channels in front of INT8 nodes where it pays, see
+            `compress.refine.affine`; depthwise convolutions can then be INT8. Only the `tensorrt`
+            form gains by it.
+        round: round weights so that they make up for each other's errors, see
+            `compress.refine.rounding`.
+        nodes: (pattern, precision) by node name, the first that matches counts, before all rules.
         gemv: quantise matrix products with a single row, whose time is that of reading the matrix.
         min_channels: nodes with fewer input or output channels (of a group) stay in the base
             precision: they gain nothing. Channels of the model's own inputs and predictions do
@@ -54,6 +58,8 @@ class PrecisionRules:
     prediction: bool = False
     depthwise: bool = False
     migrate: bool = False
+    round: bool = True
+    nodes: tuple[tuple[str, Precision], ...] = ()
     gemv: bool = False
     min_channels: int = 16
 
@@ -65,6 +71,10 @@ class PrecisionRules:
             values["base"] = Precision(values["base"])
         if "exclude" in values:
             values["exclude"] = tuple(values["exclude"])
+        if "nodes" in values:
+            values["nodes"] = tuple(
+                (entry["match"], Precision(entry["precision"])) for entry in values["nodes"]
+            )
         return PrecisionRules(**values)
 
 
@@ -142,13 +152,13 @@ def make_plan(model: onnx.ModelProto, rules: PrecisionRules) -> PrecisionPlan:
     """
     index = GraphIndex(model)
     weighted = [node for node in index.graph.node if node.op_type in WEIGHTED]
-    _check_patterns(rules.exclude, [node.name for node in weighted])
+    names = [node.name for node in weighted]
+    _check_patterns("exclude", rules.exclude, names)
+    _check_patterns("nodes", [pattern for pattern, _ in rules.nodes], names)
     predictions = prediction_nodes(index)
     entries = []
     for node in weighted:
-        spared = _reason_to_spare(index, node, rules, predictions)
-        precision = rules.base if spared else Precision.INT8
-        reason = spared or "weights and input quantised"
+        precision, reason = _decide(index, node, rules, predictions)
         entries.append(NodePrecision(node.name, node.op_type, precision, reason, index.macs(node)))
     return PrecisionPlan(rules.base, tuple(entries))
 
@@ -181,9 +191,20 @@ def _is_expectation(index: GraphIndex, node: onnx.NodeProto) -> bool:
     return producer is not None and producer.op_type == "Softmax"
 
 
-def _reason_to_spare(
+def _decide(
     index: GraphIndex, node: onnx.NodeProto, rules: PrecisionRules, predictions: frozenset[str]
-) -> str:
+) -> tuple[Precision, str]:
+    impossible = _impossible(index, node, rules)
+    if impossible:
+        return rules.base, impossible
+    named = next((n for n in rules.nodes if fnmatchcase(node.name, n[0])), None)
+    if named is not None:
+        return named[1], f"named by the recipe ({named[0]})"
+    spared = _reason_to_spare(index, node, rules, predictions)
+    return (rules.base, spared) if spared else (Precision.INT8, "weights and input quantised")
+
+
+def _impossible(index: GraphIndex, node: onnx.NodeProto, rules: PrecisionRules) -> str:
     weight = index.weight(node)
     if weight is None:
         return "has no constant weights"
@@ -192,8 +213,15 @@ def _reason_to_spare(
     if node.op_type == "MatMul" and weight.ndim != 2:
         return "its weight is not a matrix"
     pattern = next((p for p in rules.exclude if fnmatchcase(node.name, p)), None)
-    if pattern is not None:
-        return f"excluded by the recipe ({pattern})"
+    return "" if pattern is None else f"excluded by the recipe ({pattern})"
+
+
+def _reason_to_spare(
+    index: GraphIndex, node: onnx.NodeProto, rules: PrecisionRules, predictions: frozenset[str]
+) -> str:
+    weight = index.weight(node)
+    if weight is None:
+        return "has no constant weights"
     return next(_against(index, node, weight, rules, node.name in predictions), "")
 
 
@@ -253,11 +281,11 @@ def _reads_input(index: GraphIndex, node: onnx.NodeProto) -> bool:
     return False
 
 
-def _check_patterns(patterns: tuple[str, ...], names: list[str]) -> None:
+def _check_patterns(key: str, patterns: Sequence[str], names: list[str]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
             raise ConfigError(
-                f"precision.exclude: {pattern!r} matches no weighted node; allowed: names such "
+                f"precision.{key}: {pattern!r} matches no weighted node; allowed: names such "
                 f"as {', '.join(near)}"
             )

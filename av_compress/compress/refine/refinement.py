@@ -48,10 +48,6 @@ class Refinement:
                 _set_weight(changed, node, rounded)
         return changed
 
-    def scales(self, nodes: Iterable[str]) -> dict[str, np.ndarray]:
-        """Return node name -> scale of each output channel, for those rounded already."""
-        return {name: self.weights[name].scale for name in nodes if name in self.weights}
-
 
 def _set_weight(model: onnx.ModelProto, node: onnx.NodeProto, rounded: RoundedWeight) -> None:
     set_input(model, node, 1, rounded.weight)

@@ -34,14 +34,13 @@ class RoundedWeight:
     """Weights that are whole numbers of steps, and the bias that goes with them.
 
     Attributes:
-        weight: as the node stores it, float32; a multiple of the scale.
-        scale: float32 [output channels].
+        weight: as the node stores it, float32. The largest of an output channel is as many steps
+            as there are levels: whoever quantises by the largest magnitude finds the same steps.
         bias_shift: to be added to the bias, float64 [output channels].
 
     """
 
     weight: Array
-    scale: Array
     bias_shift: Floats
 
 
@@ -59,15 +58,12 @@ def round_weight(
     """
     matrix = layer.matrix()
     rounded = np.empty_like(matrix)
-    scales = np.empty(matrix.shape[:2])
     for group, (weights, covariance) in enumerate(zip(matrix, moments.covariance)):
         chosen = channel_scales(weights, np.diag(covariance), levels)
-        scales[group] = np.asarray(snap(chosen.astype(np.float32)), np.float64)
-        rounded[group] = compensated(weights, covariance, scales[group], levels)
+        scales = np.asarray(snap(chosen.astype(np.float32)), np.float64)
+        rounded[group] = compensated(weights, covariance, scales, levels)
     shift = np.einsum("gok,gk->go", matrix - rounded, moments.mean)
-    return RoundedWeight(
-        layer.stored(rounded), scales.reshape(-1).astype(np.float32), shift.reshape(-1)
-    )
+    return RoundedWeight(layer.stored(rounded), shift.reshape(-1))
 
 
 def channel_scales(weights: Floats, variances: Floats, levels: int) -> Floats:
@@ -101,7 +97,8 @@ def compensated(weights: Floats, covariance: Floats, scales: Floats, levels: int
         levels: largest number of steps.
 
     Returns:
-        [outputs, K], multiples of the scales.
+        [outputs, K], multiples of the scales; the largest weight of each output is clipped or
+        raised to the end of the range.
 
     """
     # Inputs with the largest variance first: their errors are the ones that others can mend.
@@ -113,8 +110,11 @@ def compensated(weights: Floats, covariance: Floats, scales: Floats, levels: int
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
     left = weights[:, order].copy()
     result = np.empty_like(left)
+    largest = np.abs(left).argmax(axis=1)
     for i in range(left.shape[1]):
-        result[:, i] = _nearest(left[:, i], scales, levels)
+        at_end = np.sign(left[:, i]) * scales * levels
+        nearest = _nearest(left[:, i], scales, levels)
+        result[:, i] = np.where(largest == i, at_end, nearest)
         error = (left[:, i] - result[:, i]) / upper[i, i]
         left[:, i + 1 :] -= np.outer(error, upper[i, i + 1 :])
     return np.asarray(result[:, np.argsort(order, kind="stable")])

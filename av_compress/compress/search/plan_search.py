@@ -46,12 +46,27 @@ class Search:
     ranking: tuple[NodeSensitivity, ...]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a search aims at and may spend.
+
+    Attributes:
+        max_loss: largest loss that passes, in points.
+        evaluations: how many plans may be evaluated; at least 1.
+        min_share: share of multiply-accumulates that stays in INT8 whatever it costs, 0..1.
+
+    """
+
+    max_loss: float
+    evaluations: int
+    min_share: float = 0.0
+
+
 def search_plan(
     plan: PrecisionPlan,
     ranking: Sequence[NodeSensitivity],
     loss_of: Callable[[PrecisionPlan], float],
-    max_loss: float,
-    evaluations: int,
+    limits: Limits,
 ) -> Search:
     """Spare the dearest nodes until the loss is borne, then give back what is not needed.
 
@@ -62,11 +77,10 @@ def search_plan(
         plan: everything in INT8 that may be.
         ranking: its INT8 nodes, the dearest first.
         loss_of: evaluates a plan; in points.
-        max_loss: largest loss that passes.
-        evaluations: how often `loss_of` may be called; at least 1.
+        limits: what is aimed at.
 
     """
-    runner = _Runner(plan, ranking, loss_of, max_loss, evaluations)
+    runner = _Runner(plan, ranking, loss_of, limits)
     spared = runner.bisect()
     if spared is not None:
         spared = runner.give_back(spared)
@@ -75,28 +89,54 @@ def search_plan(
     return Search(runner.plan_without(spared), tuple(runner.steps), tuple(ranking))
 
 
+def affordable(
+    plan: PrecisionPlan, ranking: Sequence[NodeSensitivity], min_share: float
+) -> tuple[str, ...]:
+    """Return the dearest nodes that can be spared together while a share stays in INT8.
+
+    A node that is too large for what is left is passed over.
+
+    Args:
+        plan: everything in INT8 that may be.
+        ranking: its INT8 nodes, the dearest first.
+        min_share: of all multiply-accumulates, 0..1.
+
+    """
+    total = sum(node.macs for node in plan.nodes)
+    # Sums of shares that are equal on paper differ in the last digit.
+    left = (plan.int8_mac_share() - min_share) * total * (1.0 + 1e-9)
+    chosen = []
+    for one in ranking:
+        if one.macs <= left:
+            left -= one.macs
+            chosen.append(one.node)
+    return tuple(chosen)
+
+
 class _Runner:
     def __init__(
         self,
         plan: PrecisionPlan,
         ranking: Sequence[NodeSensitivity],
         loss_of: Callable[[PrecisionPlan], float],
-        max_loss: float,
-        evaluations: int,
+        limits: Limits,
     ) -> None:
-        self._plan, self._loss_of, self._max_loss = plan, loss_of, max_loss
-        self._left = evaluations
+        self._plan, self._loss_of, self._limits = plan, loss_of, limits
+        self._left = limits.evaluations
         self._ranking = {s.node: s for s in ranking}
+        self._names = affordable(plan, ranking, limits.min_share)
         self.steps: list[SearchStep] = []
         self._tried: list[tuple[float, tuple[str, ...]]] = []
 
     def bisect(self) -> tuple[str, ...] | None:
         """Return the fewest nodes of the ranking's head whose sparing passes; None: none did."""
-        names = tuple(self._ranking)
+        names = self._names
         if self._passes(()):
             return ()
-        # `low` fails; `high` has not failed yet, and with every node spared nothing is INT8.
-        low, high, best = 0, len(names), None
+        # `low` fails; `high` has not failed yet. With every node spared nothing is INT8: that
+        # cannot be a plan; where a share has to stay, sparing all that is affordable can.
+        everything = len(names) == len(self._ranking)
+        low, high, best = 0, len(names) + (0 if everything else 1), None
         while high - low > 1 and self._left:
             middle = (low + high) // 2
             if self._passes(names[:middle]):
@@ -120,16 +160,20 @@ class _Runner:
         return min(self._tried)[1]
 
     def plan_without(self, names: Sequence[str]) -> PrecisionPlan:
-        reason = "spared: alone in INT8 it moves the outputs by {:.2g} of their variance"
-        return self._plan.spared(
-            {name: reason.format(self._ranking[name].error) for name in names}
-        )
+        return self._plan.spared({name: _reason(self._ranking[name]) for name in names})
 
     def _passes(self, names: tuple[str, ...]) -> bool:
         plan = self.plan_without(names)
         loss = self._loss_of(plan)
         self._left -= 1
         self._tried.append((loss, names))
-        passed = loss <= self._max_loss
+        passed = loss <= self._limits.max_loss
         self.steps.append(SearchStep(len(names), plan.int8_mac_share(), loss, passed))
         return passed
+
+
+def _reason(one: NodeSensitivity) -> str:
+    moved = f"the outputs by {one.error:.2g} of their variance"
+    if one.shift is not None:
+        moved = f"results by {one.shift:.2g}, {moved}"
+    return f"spared: alone in INT8 it has {one.sqnr_db:.1f} dB and moves {moved}"
