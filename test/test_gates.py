@@ -74,6 +74,12 @@ def test_classes_within_the_limit_pass():
     assert "class car" in check.reason
 
 
+def test_what_is_gained_is_not_called_lost():
+    assert accuracy(50.25).reason.startswith("gained 0.25 points of ap50 (50.00 to 50.25)")
+    (check,) = classes(2.0, car=(-0.5, 40), person=(0.0, 40))
+    assert check.reason == "no class with 10 objects lost any point of ap50"
+
+
 def test_classes_with_few_objects_are_not_judged():
     (check,) = classes(2.0, car=(50.0, 9))
     assert (check.figure, check.verdict) == (None, "not_judged")

@@ -319,7 +319,8 @@ def _verdict(check: CheckRecord) -> Cell:
 def _lost(check: CheckRecord | None) -> str | Cell:
     if check is None:
         return NONE
-    return Cell(fixed(check.figure), "bad" if check.verdict == "failed" else "")
+    text = fixed(check.figure).replace("-", "−")
+    return Cell(text, "bad" if check.verdict == "failed" else "")
 
 
 def _spread(spread: Spread) -> str:
