@@ -32,10 +32,13 @@ from av_compress.compress.lint.view import type_name
 from av_compress.engines.manifest import (
     REFUSALS,
     ArtefactRecord,
+    AttemptRecord,
     CalibrationRecord,
+    CheckRecord,
     GateRecord,
     Manifest,
 )
+from av_compress.engines.measurements import Measurements, SpeedRecord
 from av_compress.validation import load_schema
 
 PAGES = ("recipe.md", "bundle.md", "replay.md", "node.md", "lint.md")
@@ -137,10 +140,10 @@ def parameters() -> str:
     return reference(load_schema("camera_detector")["$defs"]["parameters"])
 
 
-def manifest() -> str:
-    """Tabulate the manifest's fields by what its classes say of them."""
+def records(kinds: Mapping[str, type]) -> str:
+    """Tabulate the fields of a file's objects by what their classes say of them."""
     parts = []
-    for key, kind in RECORDS.items():
+    for key, kind in kinds.items():
         documented = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
         found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", documented, re.MULTILINE)
         parts += [
@@ -234,7 +237,10 @@ RECORDS = {
     "`calibration`": CalibrationRecord,
     "`artefacts.tensorrt`, `artefacts.cpu`": ArtefactRecord,
     "`gate` of an artefact": GateRecord,
+    "`attempts` of an artefact": AttemptRecord,
+    "`checks` of an attempt": CheckRecord,
 }
+TIMES = {"`measurements.json`": Measurements, "`speed`": SpeedRecord}
 
 REGIONS = {
     "recipe": lambda: reference(
@@ -244,7 +250,8 @@ REGIONS = {
     "precision": lambda: reference(load_schema("precision")),
     "task": lambda: reference(load_schema("camera_detection_task"), ("head",)),
     "heads": heads,
-    "manifest": manifest,
+    "manifest": lambda: records(RECORDS),
+    "measurements": lambda: records(TIMES),
     "refusals": refusals,
     "conditions": conditions,
     "parameters": parameters,

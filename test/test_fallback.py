@@ -238,6 +238,14 @@ def test_without_a_gate_the_first_candidate_is_taken(world: Path, tmp_path: Path
     assert "FELL BACK" not in capsys.readouterr().out
 
 
+def test_without_a_gate_what_cannot_be_made_is_still_skipped(world: Path, tmp_path: Path):
+    path = only_cpu(world, "float_ungated.yaml", gate=None, precision={"exclude": ["*"]})
+    assert main(["build", str(path), "--output", str(tmp_path / "float")]) == 0
+    record = load_bundle(tmp_path / "float").manifest.artefacts["cpu"]
+    assert tried(record)[-1] == ("fp32", "accepted")
+    assert record.attempts[1].reason == "there is nothing to search by: the recipe has no gate"
+
+
 def test_a_model_that_may_not_be_int8_starts_lower(world: Path, tmp_path: Path):
     path = recipe(world, "float.yaml", precision={"exclude": ["*"]}, gate={"source": coco("gate")})
     assert main(["build", str(path), "--output", str(tmp_path / "float")]) == 0

@@ -74,6 +74,12 @@ def test_classes_within_the_limit_pass():
     assert "class car" in check.reason
 
 
+def test_what_is_gained_is_not_called_lost():
+    assert accuracy(50.25).reason.startswith("gained 0.25 points of ap50 (50.00 to 50.25)")
+    (check,) = classes(2.0, car=(-0.5, 40), person=(0.0, 40))
+    assert check.reason == "no class with 10 objects lost any point of ap50"
+
+
 def test_classes_with_few_objects_are_not_judged():
     (check,) = classes(2.0, car=(50.0, 9))
     assert (check.figure, check.verdict) == (None, "not_judged")
@@ -112,7 +118,8 @@ def test_speed_keeps_its_figure_out_of_the_record():
     (failed,) = check_speed(config(speed=SpeedConfig(min_speedup=1.51)), speed_record(), "")
     assert (failed.verdict, failed.reason) == ("failed", "not 1.51 times as fast as fp32")
     assert explain(failed, speed_record()) == (
-        "1.50 times as fast as fp32 (20.00 ms against 30.00 ms in 30 rounds), must be 1.51"
+        "1.50 times as fast as fp32 (20.00 ms against 30.00 ms, the shortest of 30 rounds), "
+        "must be 1.51"
     )
 
 
@@ -188,14 +195,14 @@ def test_a_refusal_names_the_nearest_and_who_is_closer_on_what_it_fails():
 
 
 def test_quartiles_by_hand():
-    assert spread([4.0, 1.0, 3.0, 2.0, 5.0]) == Spread(2.0, 3.0, 4.0)
-    assert spread([7.0]) == Spread(7.0, 7.0, 7.0)
+    assert spread([4.0, 1.0, 3.0, 2.0, 5.0]) == Spread(1.0, 2.0, 3.0, 4.0)
+    assert spread([7.0]) == Spread(7.0, 7.0, 7.0, 7.0)
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30))
 def test_quartiles_are_in_order(values):
     found = spread(values)
-    assert min(values) <= found.low <= found.median <= found.high <= max(values)
+    assert min(values) == found.best <= found.low <= found.median <= found.high <= max(values)
 
 
 def test_two_models_are_timed_by_turns():
@@ -205,8 +212,9 @@ def test_two_models_are_timed_by_turns():
     found = compare_speed(model, model, inputs, SpeedConfig(rounds=5), names)
     assert (found.emitter, found.candidate, found.against) == names
     assert (found.rounds, found.threads, found.sha256) == (5, 1, sha256_bytes(model))
-    for one in (found.candidate_ms, found.against_ms, found.speedup):
-        assert 0.0 < one.low <= one.median <= one.high
+    for one in (found.candidate_ms, found.against_ms):
+        assert 0.0 < one.best <= one.low <= one.median <= one.high
+    assert found.speedup == found.against_ms.best / found.candidate_ms.best
     assert "ONNX Runtime" in found.engine
 
 

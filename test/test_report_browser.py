@@ -12,7 +12,7 @@ import subprocess
 
 import cv2
 import pytest
-from helpers_report import build_report, replay_result
+from helpers_report import build_report, fallen_back, refused, replay_result
 
 from av_compress.metrics.replay import GateOutcome
 from av_compress.report.build_page import render_build_report
@@ -30,6 +30,14 @@ PAGES = {
         replay_result(gates=(GateOutcome("matched", 0.7, 0.9, "min"),), bad=3)
     ),
     "build": lambda: render_build_report(build_report()),
+    "fallen build": lambda: render_build_report(fallen_back()),
+    "refused build": lambda: render_build_report(refused()),
+}
+VERDICTS = {
+    "replay": "rgb(179, 38, 30)",
+    "build": "rgb(31, 107, 65)",
+    "fallen build": "rgb(138, 90, 0)",
+    "refused build": "rgb(179, 38, 30)",
 }
 
 # Asks the browser what it made of the page; not part of any page.
@@ -42,6 +50,10 @@ PROBE = """<script>addEventListener("load", () => {
     overflow: root.scrollWidth - root.clientWidth,
     requests: performance.getEntriesByType("resource").map((entry) => entry.name.slice(0, 5)),
     verdict: getComputedStyle(document.querySelector(".verdict")).borderLeftColor,
+    lost: [...document.links].filter((link) => !document.querySelector(link.hash)).length,
+    links: document.links.length,
+    paper: getComputedStyle(root).backgroundColor,
+    ink: getComputedStyle(root).color,
     alerts: document.querySelectorAll("main script").length,
   });
 });</script>"""
@@ -70,19 +82,37 @@ def browse(tmp_path, page: str, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("width", [1280, 500])
-@pytest.mark.parametrize("name", PAGES)
-def test_a_browser_shows_everything(tmp_path, name, width):
+def probed(tmp_path, name: str, *arguments: str) -> dict:
+    """Load a page and ask the browser what it made of it; nothing may have been complained of."""
     page = PAGES[name]().replace("</head>", f"{PROBE}</head>")
-    shown = browse(tmp_path, page, "--dump-dom", f"--window-size={width},900")
+    shown = browse(tmp_path, page, "--dump-dom", *arguments)
     assert "CONSOLE" not in shown.stderr
-    probe = json.loads(html.unescape(re.search('data-probe="([^"]*)"', shown.stdout)[1]))
+    return json.loads(html.unescape(re.search('data-probe="([^"]*)"', shown.stdout)[1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [*((name, 1280) for name in PAGES), ("replay", 500), ("fallen build", 400)],
+)
+def test_a_browser_shows_everything(tmp_path, name, width):
+    probe = probed(tmp_path, name, f"--window-size={width},900")
     assert probe["images"] >= 4
     assert probe["broken"] == 0
     assert probe["overflow"] <= 0
     assert set(probe["requests"]) <= {"data:"}
     assert probe["alerts"] == 0
-    assert probe["verdict"] == {"replay": "rgb(179, 38, 30)", "build": "rgb(31, 107, 65)"}[name]
+    assert probe["lost"] == 0
+    assert probe["links"] >= (7 if "build" in name else 0)
+    assert probe["verdict"] == VERDICTS[name]
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [(0, True), (1, False)])
+def test_a_page_is_as_dark_as_its_reader_wants(tmp_path, scheme, dark):
+    probe = probed(tmp_path, "fallen build", f"--blink-settings=preferredColorScheme={scheme}")
+    paper, ink = (
+        sum(map(int, re.findall(r"\d+", probe[key])[:3])) / 3 for key in ("paper", "ink")
+    )
+    assert (paper < 60 and ink > 200) if dark else (paper > 250 and ink < 60)
 
 
 def test_a_page_can_be_printed_and_seen(tmp_path):

@@ -196,7 +196,7 @@ def attempt_form(
         emitter: the form.
         kinds: the candidates in order.
         maker: makes them.
-        referee: judges them; None: the first one is taken as it is.
+        referee: judges them; None: the first one that can be made is taken as it is.
 
     Raises:
         ConfigError: the form can have none of the candidates.

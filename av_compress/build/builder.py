@@ -126,10 +126,9 @@ def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
         bases = make_bases(recipe, prepared.model, rules, task, samples.calibration, observing)
         maker = Maker(recipe, prepared, bases, task, samples, reference, journal)
         referee = None if judge is None else _referee(recipe, prepared, task, judge)
-        # Without a gate nothing is refused: the first candidate is taken as it is.
-        kinds = recipe.candidates if referee is not None else recipe.candidates[:1]
         forms = {
-            emitter: attempt_form(emitter, kinds, maker, referee) for emitter in recipe.emitters
+            emitter: attempt_form(emitter, recipe.candidates, maker, referee)
+            for emitter in recipe.emitters
         }
     # Every basis was calibrated on the same frames in the same way.
     record = bases[recipe.emitters[0]].calibration.record

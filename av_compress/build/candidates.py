@@ -113,7 +113,9 @@ class Maker:
         self, emitter: str, earlier: Sequence[AttemptRecord], aim: float
     ) -> Emitted | Skipped:
         basis, search = self.bases[emitter], self.recipe.search
-        if search is None or not narrow_plan(basis.model, basis.plan, emitter).quantised():
+        if search is None:
+            return Skipped("there is nothing to search by: the recipe has no gate")
+        if not narrow_plan(basis.model, basis.plan, emitter).quantised():
             return Skipped("there is nothing to search: no node may be INT8 in this form")
         if earlier and earlier[-1].candidate == "int8" and not lost_accuracy(earlier[-1]):
             return Skipped("int8 keeps its accuracy: a search would spare nothing")

@@ -23,7 +23,8 @@ def check_accuracy(record: GateRecord) -> CheckRecord:
         loss,
         record.max_loss,
         _verdict(record.passed),
-        f"lost {loss:.2f} points of {record.metric} ({record.reference:.2f} to "
+        f"{'gained' if loss < 0.0 else 'lost'} {abs(loss):.2f} points of {record.metric} "
+        f"({record.reference:.2f} to "
         f"{record.candidate:.2f}) on {record.frames} frames, allowed {record.max_loss:.2f}",
     )
 
@@ -42,14 +43,13 @@ def check_classes(config: GateConfig, losses: Mapping[str, ClassLoss]) -> Iterat
     name, worst = min(held.items(), key=lambda item: (-item[1].points, item[0]))
     over = sorted(n for n, loss in held.items() if loss.points > limit and n != name)
     others = f" (over it too: {', '.join(over)})" if over else ""
-    yield CheckRecord(
-        "class",
-        worst.points,
-        limit,
-        _verdict(worst.points <= limit),
+    reason = (
         f"class {name} lost most: {worst.points:.2f} points of {config.metric} on "
-        f"{worst.truths} objects, allowed {limit:.2f}{others}",
+        f"{worst.truths} objects, allowed {limit:.2f}{others}"
+        if worst.points > 0.0
+        else f"no class with {config.min_truths} objects lost any point of {config.metric}"
     )
+    yield CheckRecord("class", worst.points, limit, _verdict(worst.points <= limit), reason)
 
 
 def check_size(config: GateConfig, found: int, source: int) -> Iterator[CheckRecord]:
@@ -84,7 +84,7 @@ def check_speed(
     if measured is None:
         yield CheckRecord("speed", None, limit, NOT_JUDGED, why_not)
         return
-    passed = measured.speedup.median >= limit
+    passed = measured.speedup >= limit
     yield CheckRecord(
         "speed",
         None,
@@ -99,7 +99,7 @@ def excess(check: CheckRecord, measured: SpeedRecord | None) -> float:
     if check.verdict != FAILED:
         return 0.0
     if check.figure is None:
-        return check.limit / measured.speedup.median - 1.0 if measured is not None else 0.0
+        return check.limit / measured.speedup - 1.0 if measured is not None else 0.0
     # A limit of no points at all has no share: a tenth of a point is its measure.
     return (check.figure - check.limit) / max(check.limit, 0.1)
 

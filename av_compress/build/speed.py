@@ -69,11 +69,10 @@ def compare_speed(
         rounds=config.rounds,
         candidate_ms=spread(milliseconds[0]),
         against_ms=spread(milliseconds[1]),
-        speedup=spread(milliseconds[1] / milliseconds[0]),
     )
 
 
 def spread(values: Sequence[float] | np.typing.NDArray[np.float64]) -> Spread:
-    """Return the quartiles of at least one value."""
-    low, middle, high = np.percentile(np.asarray(values, np.float64), (25, 50, 75))
-    return Spread(float(low), float(middle), float(high))
+    """Return the least and the quartiles of at least one value."""
+    found = np.percentile(np.asarray(values, np.float64), (0, 25, 50, 75))
+    return Spread(*map(float, found))

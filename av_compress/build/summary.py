@@ -87,11 +87,11 @@ def _gate_lines(record: ArtefactRecord) -> Iterator[str]:
 def _speed_lines(speed: SpeedRecord | None, measurements: Measurements) -> Iterator[str]:
     if speed is None:
         return
-    slower = "  *** SLOWER ***" if speed.speedup.median < 1.0 else ""
+    slower = "  *** SLOWER ***" if speed.speedup < 1.0 else ""
     threads = f"{speed.threads} threads" if speed.threads != 1 else "1 thread"
     yield (
-        f"  measured:  {speed.speedup.median:.2f} x as fast as {speed.against} "
-        f"({speed.candidate_ms.median:.2f} ms against {speed.against_ms.median:.2f} ms, "
+        f"  measured:  {speed.speedup:.2f} x as fast as {speed.against} "
+        f"({speed.candidate_ms.best:.2f} ms against {speed.against_ms.best:.2f} ms, "
         f"{threads}, {measurements.machine}){slower}"
     )
 

@@ -105,7 +105,7 @@ class Bundle:
         options = options or OrtOptions()
         emitter = emitter or self.default_emitter(options)
         record = self.record(emitter)
-        if record.gate is not None and not record.gate.passed:
+        if record.refused or (record.gate is not None and not record.gate.passed):
             raise BundleError(
                 "not_accepted", f"{self.root}: the {emitter} artefact failed its gate"
             )

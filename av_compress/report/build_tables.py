@@ -102,7 +102,7 @@ def attempt_table(report: BuildReport) -> Table:
                     percent(attempt.int8_mac_share),
                     _lost(figures.get("accuracy")),
                     NONE if attempt.bytes is None else size(attempt.bytes),
-                    f"{timed.speedup.median:.2f} ×" if timed else NONE,
+                    f"{timed.speedup:.2f} ×" if timed else NONE,
                 )
             )
     headers = ("form", "candidate", "verdict", "why", "in INT8", "points lost", "file", "speed")
@@ -160,16 +160,15 @@ def speed_table(measurements: Measurements) -> Table:
             NAMES[one.emitter],
             CANDIDATES[one.candidate],
             CANDIDATES[one.against],
-            _quartiles(one.candidate_ms),
-            _quartiles(one.against_ms),
-            f"{one.speedup.median:.2f} ×",
-            f"{one.speedup.low:.2f}–{one.speedup.high:.2f}",
+            _spread(one.candidate_ms),
+            _spread(one.against_ms),
+            f"{one.speedup:.2f} ×",
             f"{one.rounds}",
             f"{one.threads or 'all'}",
         )
         for one in measurements.speed
     ]
-    headers = ("form", "candidate", "against", "ms", "ms of the other", "speed", "quartiles")
+    headers = ("form", "candidate", "against", "ms", "ms of the other", "speed")
     return Table((*headers, "rounds", "threads"), rows, left=3)
 
 
@@ -321,12 +320,13 @@ def _verdict(check: CheckRecord) -> Cell:
 def _lost(check: CheckRecord | None) -> str | Cell:
     if check is None:
         return NONE
-    return Cell(fixed(check.figure), "bad" if check.verdict == "failed" else "")
+    text = fixed(check.figure).replace("-", "−")
+    return Cell(text, "bad" if check.verdict == "failed" else "")
 
 
-def _quartiles(spread: Spread) -> str:
-    low, middle, high = map(milliseconds, (spread.low, spread.median, spread.high))
-    return f"{middle} ({low}–{high})"
+def _spread(spread: Spread) -> str:
+    best, low, high = map(milliseconds, (spread.best, spread.low, spread.high))
+    return f"{best} ({low}–{high})"
 
 
 def _beside(reference: ClassAP, found: ClassAP | None) -> list[str]:

@@ -87,7 +87,7 @@ def _line(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
         parts.append(f"{_kept(gate)} of FP32’s {METRICS[gate.metric]} kept")
     parts.append(f"{percent(artefact.int8_mac_share)} of the arithmetic in INT8")
     if speed is not None:
-        parts.append(f"{fixed(speed.speedup.median)} times as fast as {speed.against.upper()}")
+        parts.append(f"{fixed(speed.speedup)} times as fast as {speed.against.upper()}")
     share = percent(artefact.bytes / report.manifest.source.bytes, 0)
     parts.append(f"{share} of the source’s size")
     # A figure and its unit stay on one line.
@@ -140,8 +140,8 @@ def _accuracy_fact(gate: GateRecord, tone: Tone) -> Fact:
 
 
 def _speed_fact(speed: SpeedRecord) -> Fact:
-    before, after = map(milliseconds, (speed.against_ms.median, speed.candidate_ms.median))
-    factor = speed.speedup.median
+    before, after = map(milliseconds, (speed.against_ms.best, speed.candidate_ms.best))
+    factor = speed.speedup
     return Fact(
         f"{fixed(factor)} ×",
         f"as fast as {speed.against.upper()}",

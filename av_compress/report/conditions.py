@@ -24,9 +24,9 @@ def explain(check: CheckRecord, measured: SpeedRecord | None) -> str:
     if check.gate != "speed" or measured is None:
         return check.reason
     return (
-        f"{measured.speedup.median:.2f} times as fast as {measured.against} "
-        f"({measured.candidate_ms.median:.2f} ms against {measured.against_ms.median:.2f} ms in "
-        f"{measured.rounds} rounds), must be {check.limit:.2f}"
+        f"{measured.speedup:.2f} times as fast as {measured.against} "
+        f"({measured.candidate_ms.best:.2f} ms against {measured.against_ms.best:.2f} ms, the "
+        f"shortest of {measured.rounds} rounds), must be {check.limit:.2f}"
     )
 
 
@@ -75,4 +75,4 @@ def _badness(check: CheckRecord, measured: SpeedRecord | None) -> tuple[bool, fl
     """Order one condition's verdicts: those that passed before those that failed."""
     if check.figure is not None:
         return check.verdict == "failed", check.figure
-    return check.verdict == "failed", -measured.speedup.median if measured is not None else 0.0
+    return check.verdict == "failed", -measured.speedup if measured is not None else 0.0

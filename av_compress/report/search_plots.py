@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -106,25 +105,20 @@ def latency(speed: Sequence[SpeedRecord]) -> Picture:
     def paint(axes: Axes) -> None:
         # A gap between one comparison and the next.
         rows = [-(number + 0.4 * (number // 2)) for number in range(len(bars))]
-        middles = [spread.median for _, spread, _ in bars]
-        whiskers = np.array([[s.median - s.low, s.high - s.median] for _, s, _ in bars]).T
-        axes.barh(rows, middles, 0.8, color=[color for _, _, color in bars])
-        axes.errorbar(middles, rows, xerr=whiskers, fmt="none", ecolor=INK, capsize=2.5)
-        for row, (_, spread, _) in zip(rows, bars):
-            axes.annotate(
-                f"{milliseconds(spread.median)} ms",
-                (spread.high, row),
-                (5, 0),
-                textcoords="offset points",
-                va="center",
-            )
-        axes.set_yticks(rows, [name for name, _, _ in bars])
-        axes.set_xlim(0.0, 1.18 * max(spread.high for _, spread, _ in bars))
-        axes.set_xlabel("ms a frame: median and quartiles, by turns on the same frames")
+        best = [spread.best for _, spread, _ in bars]
+        axes.barh(rows, best, 0.8, color=[color for _, _, color in bars])
+        low, high = ([getattr(s, end) for _, s, _ in bars] for end in ("low", "high"))
+        axes.hlines(rows, low, high, color=INK, linewidth=1.2)
+        axes.scatter([spread.median for _, spread, _ in bars], rows, 12, color=INK, zorder=3)
+        # Where bars end stand the lines of the quartiles: the figures stand with the names.
+        labels = [f"{name}: {milliseconds(spread.best)} ms" for name, spread, _ in bars]
+        axes.set_yticks(rows, labels)
+        axes.set_xlim(0.0, 1.05 * max(spread.high for _, spread, _ in bars))
+        axes.set_xlabel("ms a frame; bar: the shortest, line: the quartiles, dot: the median")
         axes.set_title("Execution time, each candidate beside the next higher precision")
         only_vertical_grid(axes)
 
-    alt = "; ".join(f"{name}: {milliseconds(spread.median)} ms" for name, spread, _ in bars)
+    alt = "; ".join(f"{name}: {milliseconds(spread.best)} ms" for name, spread, _ in bars)
     return draw(paint, f"Execution times. {alt}.", 0.75 + 0.33 * len(bars))
 
 
