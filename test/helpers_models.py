@@ -17,6 +17,7 @@ from av_compress.compress.emit.quantize import quantize, tensors_to_observe
 from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
 from av_compress.compress.optimize.prepare import prepare_model
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
+from av_compress.engines.onnxruntime import UNSOUND_REWRITES
 
 EVERYTHING = PrecisionRules(first=True, prediction=True, depthwise=True, min_channels=1)
 
@@ -160,7 +161,10 @@ def run(
     if configure is not None:
         configure(options)
     session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=UNSOUND_REWRITES if exact else None,
     )
     return session.run(None, feeds)
 

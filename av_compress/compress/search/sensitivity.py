@@ -14,6 +14,7 @@ import onnxruntime as ort
 from av_compress.compress.emit.insertion import Ranges
 from av_compress.compress.emit.quantize import narrow_plan, quantize
 from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.engines.onnxruntime import UNSOUND_REWRITES
 from av_compress.errors import ModelError
 from av_compress.progress import track
 from av_compress.tensors import Array, Tensors
@@ -99,7 +100,10 @@ def _outputs(model: onnx.ModelProto, inputs: Sequence[Tensors]) -> list[list[Arr
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=UNSOUND_REWRITES,
         )
         return [session.run(None, dict(tensors)) for tensors in inputs]
     except Exception as error:  # ONNX Runtime's errors have no common base class.
