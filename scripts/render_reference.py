@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from av_compress.cli import replay
+from av_compress.compress.emit.kinds import KINDS
 from av_compress.engines.manifest import (
     REFUSALS,
     ArtefactRecord,
@@ -34,7 +35,10 @@ from av_compress.engines.manifest import (
 )
 from av_compress.validation import load_schema
 
-FILES = tuple(ROOT / "docs" / name for name in ("recipe.md", "bundle.md", "replay.md", "node.md"))
+FILES = tuple(
+    ROOT / "docs" / name
+    for name in ("recipe.md", "bundle.md", "replay.md", "node.md", "quantization.md")
+)
 HEADERS = ("key", "allowed", "default", "what it says")
 
 Schema = Mapping[str, Any]
@@ -149,6 +153,26 @@ def refusals() -> str:
     return table(("reason", "what it means"), [(f"`{k}`", v) for k, v in REFUSALS.items()], left=2)
 
 
+def kinds() -> str:
+    """Tabulate the kinds of quantisation."""
+    headers = (
+        "kind",
+        "in the recipe",
+        "weights",
+        "activations",
+        "their scales",
+        "opset",
+        "runs on",
+    )
+    found = []
+    for kind in KINDS:
+        wanted = [f"`emitters: [{kind.emitter}]`", *([f"`{kind.recipe}`"] if kind.recipe else [])]
+        scales = "from frames" if kind.calibration else kind.scales
+        row = (kind.name, ", ".join(wanted), kind.weights, kind.activations, scales)
+        found.append((*row, str(kind.opset), "; ".join(kind.targets)))
+    return table(headers, found, left=len(headers))
+
+
 def conditions() -> str:
     """List the gates of `av-compress replay`, as its --help does."""
     parser = argparse.ArgumentParser()
@@ -165,7 +189,7 @@ def conditions() -> str:
 RECORDS = {
     "`manifest.json`": Manifest,
     "`calibration`": CalibrationRecord,
-    "`artefacts.tensorrt`, `artefacts.cpu`": ArtefactRecord,
+    "an entry of `artefacts`": ArtefactRecord,
     "`gate` of an artefact": GateRecord,
 }
 
@@ -179,6 +203,7 @@ REGIONS = {
     "heads": heads,
     "manifest": manifest,
     "refusals": refusals,
+    "kinds": kinds,
     "conditions": conditions,
     "parameters": parameters,
 }

@@ -42,7 +42,7 @@ from av_compress.tasks.base import Task
 from av_compress.tasks.registry import make_task
 
 # Libraries whose version can change an artefact's bytes.
-TOOLS = ("onnx", "onnxslim", "onnxruntime", "numpy")
+TOOLS = ("onnx", "onnx-ir", "onnxslim", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
