@@ -29,9 +29,9 @@ from test_compress_quantize import networks
 
 from av_compress.compress.emit.fp16 import fp32_reasons, to_fp16
 from av_compress.compress.emit.holds import half_scale, scale_fits
-from av_compress.compress.emit.quantize import narrow_plan, quantize
+from av_compress.compress.emit.quantize import narrow_plan, quantize, tensors_to_observe
 from av_compress.compress.emit.simulate import simulate_half
-from av_compress.compress.observe.calibrate import MagnitudeProbe
+from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
 from av_compress.compress.plan.precision import (
     NodePrecision,
     Precision,
@@ -310,6 +310,46 @@ def test_a_plan_says_fp32_where_fp16_does_not_hold(model):
     assert entry.precision is Precision.FP32
     assert entry.reason.endswith(f"not FP16: {large.output[0]} reaches 1e+04, over 512")
     assert sum(n.precision is Precision.FP32 for n in narrowed.nodes) == 1
+
+
+def test_a_plan_of_all_three_precisions_compiles_to_them(model):
+    whole = make_plan(model, EVERYTHING)
+    turns = [Precision.INT8, Precision.FP16, Precision.FP32]
+    nodes = [replace(n, precision=turns[i % 3]) for i, n in enumerate(whole.nodes)]
+    plan = PrecisionPlan(Precision.FP16, tuple(nodes))
+    emitted = emitted_by(model, plan)
+    fp32 = {n.node for n in nodes if n.precision is Precision.FP32}
+    assert needless_casts(emitted, fp32) == []
+    kinds = types(emitted)
+    by_name = {n.name: n for n in emitted.graph.node}
+    for entry in nodes:
+        wanted = FLOAT if entry.precision is Precision.FP32 else HALF
+        assert kinds[by_name[entry.node].output[0]] == wanted
+    compiled = compile_plan(emitted.SerializeToString())
+    assert {n.node for n in nodes if compiled.reads_int8(n.node)} == plan.quantised()
+    sample = samples(model)[0]
+    got = run(simulate_half(emitted), sample, exact=True)[0]
+    assert sqnr_db(run(model, sample)[0], got) > 25
+
+
+def emitted_by(model: onnx.ModelProto, plan: PrecisionPlan) -> onnx.ModelProto:
+    """Calibrate by minimum and maximum, and emit a plan."""
+    calibrator = Calibrator(model, tensors_to_observe(model, plan, "tensorrt"))
+    for sample in samples(model):
+        calibrator.observe(sample)
+    ranges = {name: (seen.min, seen.max) for name, seen in calibrator.observers.items()}
+    return quantize(model, plan, ranges, {}, "tensorrt")
+
+
+def test_models_with_branches_are_quantised_around_them():
+    model = branches()
+    plan = make_plan(model, EVERYTHING)
+    assert plan.quantised() == {"MatMul x", "MatMul out"}
+    ranges = {"in": (-2.0, 100.0), "y": (-20.0, 1000.0)}
+    emitted = quantize(model, plan, ranges, {}, "tensorrt")
+    assert types(emitted)["b"] == FLOAT
+    got = run(simulate_half(emitted), {"in": X}, exact=True)[0]
+    assert sqnr_db(run(model, {"in": X})[0], got) > 30
 
 
 def two_readers() -> onnx.ModelProto:

@@ -38,19 +38,7 @@ def test_real_detectors_compile_to_int8(shared_data: Path, name: str):
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize(
-    "name",
-    [
-        *DETECTORS[:2],
-        pytest.param(
-            DETECTORS[2],
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="TensorRT runs 22 of its 70 convolutions in float: not explained",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_real_detectors_compile_to_int8_whole_with_migrated_scales(shared_data: Path, name: str):
     model = prepare_model(shared_data / "camera" / f"{name}.onnx").model
     probe = ChannelProbe(model, make_plan(model, EVERYTHING), threads=1)
