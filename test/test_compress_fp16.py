@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers_casts import casts, needless_casts, types
-from helpers_graphs import FLOAT, HALF, X, branches, graph, node
+from helpers_fp16 import FLOAT, HALF, X, branches, graph, node
 from helpers_models import (
     Network,
     prepared,

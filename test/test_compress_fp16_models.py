@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_casts import casts
-from helpers_graphs import FLOAT
+from helpers_fp16 import FLOAT
 from helpers_models import run, sqnr_db
 from helpers_real import MODELS, real_inputs, real_magnitudes, real_model, static_batch
 from helpers_trt import compile_plan

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers_casts import needless_casts, types
-from helpers_graphs import FLOAT, HALF, X, branches
+from helpers_fp16 import FLOAT, HALF, X, branches
 from helpers_models import EVERYTHING, Network, prepared, residual_network, run, samples, sqnr_db
 from helpers_trt import compile_plan
 from onnx import numpy_helper
