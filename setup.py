@@ -71,8 +71,11 @@ setup(
         "numpy>=1.26",
         "opencv-python-headless>=4.6",
         "onnx>=1.16",
+        "onnx-ir>=0.1.12",
         "onnxslim>=0.1.50",
         "onnxruntime>=1.18",
+        # FP8 in numpy; onnx-ir needs it too.
+        "ml_dtypes>=0.5",
         "PyYAML>=6.0",
         "jsonschema>=4.10",
         # Later releases ask for a setuptools that colcon cannot work with, and do the same.

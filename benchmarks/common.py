@@ -17,7 +17,15 @@ from typing import Any
 from av_compress.fileio import canonical_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("av_compress", "numpy", "onnx", "onnxruntime", "onnxslim", "opencv-python-headless")
+PACKAGES = (
+    "av_compress",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxslim",
+    "opencv-python-headless",
+)
 
 
 def save_results(name: str, figures: Mapping[str, Any], packages: Sequence[str] = ()) -> Path:

@@ -26,13 +26,14 @@ import onnxruntime as ort
 from common import interleaved_medians, save_results
 from models import yolov8n_like
 
-from av_compress.compress.emit.quantize import EMITTERS, quantize, tensors_to_observe
+from av_compress.compress.emit.quantize import quantize, tensors_to_observe
 from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
 from av_compress.compress.optimize.prepare import prepare_model
 from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
 
 WANTED_RATIO = 1.4
+FORMS = ("tensorrt", "cpu")
 CALIBRATION_SAMPLES = 4
 
 
@@ -48,7 +49,7 @@ def image(size: int, seed: int) -> dict[str, np.ndarray]:
 def emit_all(model: onnx.ModelProto, size: int) -> tuple[dict[str, onnx.ModelProto], float]:
     """Return every form, and the share of multiply-accumulates in INT8."""
     plan = make_plan(model, PrecisionRules(base=Precision.FP32))
-    wanted = sorted({t for form in EMITTERS for t in tensors_to_observe(model, plan, form)})
+    wanted = sorted({t for form in FORMS for t in tensors_to_observe(model, plan, form)})
     calibrator, probe = Calibrator(model, wanted), MagnitudeProbe(model)
     for seed in range(1, CALIBRATION_SAMPLES + 1):
         calibrator.observe(image(size, seed))
@@ -57,7 +58,7 @@ def emit_all(model: onnx.ModelProto, size: int) -> tuple[dict[str, onnx.ModelPro
         name: find_range(observer, ThresholdMethod.MSE)
         for name, observer in calibrator.observers.items()
     }
-    forms = {form: quantize(model, plan, ranges, probe.magnitudes, form) for form in EMITTERS}
+    forms = {form: quantize(model, plan, ranges, probe.magnitudes, form) for form in FORMS}
     return forms, plan.int8_mac_share()
 
 

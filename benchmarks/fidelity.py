@@ -29,12 +29,7 @@ import yaml
 from common import save_results
 
 from av_compress.compress.emit.insertion import Ranges
-from av_compress.compress.emit.quantize import (
-    EMITTERS,
-    narrow_plan,
-    quantize,
-    tensors_to_observe,
-)
+from av_compress.compress.emit.quantize import narrow_plan, quantize, tensors_to_observe
 from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
 from av_compress.compress.optimize.prepare import prepare_model
@@ -52,6 +47,7 @@ from av_compress.tasks.camera_detection import CameraDetection
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("light_person_detector", "nanodet_m_320", "fastestdet_352")
+FORMS = ("tensorrt", "cpu")
 ALLOWED_LOSS = 1.0
 PLACEMENTS = {
     "default": PrecisionRules(),
@@ -130,9 +126,7 @@ def observe(detector: Detector) -> tuple[dict[ThresholdMethod, Ranges], Mapping[
     """Calibrate once; return every method's ranges, and the magnitudes."""
     model = detector.model
     plans = [make_plan(model, rules) for rules in PLACEMENTS.values()]
-    wanted = {
-        t for plan in plans for form in EMITTERS for t in tensors_to_observe(model, plan, form)
-    }
+    wanted = {t for plan in plans for form in FORMS for t in tensors_to_observe(model, plan, form)}
     calibrator, probe = Calibrator(model, sorted(wanted), 1), MagnitudeProbe(model, 1)
     for tensors in detector.calibration():
         calibrator.observe(tensors)
@@ -151,10 +145,10 @@ def ours(detector: Detector, judge: Judge) -> dict[str, Any]:
         plan = make_plan(detector.model, rules)
         shares = {
             form: round(narrow_plan(detector.model, plan, form).int8_mac_share(), 4)
-            for form in EMITTERS
+            for form in FORMS
         }
         found[placement] = {"int8_mac_share": shares}
-        for form in EMITTERS:
+        for form in FORMS:
             found[placement][form] = {}
             for method in ThresholdMethod:
                 emitted = quantize(detector.model, plan, ranges[method], magnitudes, form)
@@ -212,7 +206,7 @@ def measure(name: str, data: Path) -> dict[str, Any]:
             method: round(fp32["ap50"] - figures["ap50"], 2)
             for method, figures in mine["default"][form].items()
         }
-        for form in EMITTERS
+        for form in FORMS
     }
     return {
         "fp32": fp32,
@@ -226,7 +220,7 @@ def measure(name: str, data: Path) -> dict[str, Any]:
 def show(name: str, found: Mapping[str, Any]) -> None:
     rows = {"FP32": found["fp32"]}
     for placement, forms in found["av_compress"].items():
-        for form in EMITTERS:
+        for form in FORMS:
             for method, figures in forms[form].items():
                 share = forms["int8_mac_share"][form]
                 rows[f"{placement} ({share:.0%} INT8), {form}, {method}"] = figures

@@ -26,9 +26,11 @@ import onnx
 from common import peak_memory_mib, save_results
 from models import yolov8n_like
 
-from av_compress.compress.emit.quantize import EMITTERS, tensors_to_observe
+from av_compress.compress.emit.quantize import tensors_to_observe
 from av_compress.compress.optimize.prepare import prepare_model
 from av_compress.compress.plan.precision import PrecisionRules, make_plan
+
+FORMS = ("tensorrt", "cpu")
 
 
 def samples(size: int, count: int) -> Iterator[np.ndarray]:
@@ -136,7 +138,7 @@ def main() -> None:
         plan = make_plan(model, PrecisionRules(first=True, prediction=True, depthwise=True))
         path = Path(folder) / "prepared.onnx"
         onnx.save(model, path)
-        forms = {form: tensors_to_observe(model, plan, form) for form in EMITTERS}
+        forms = {form: tensors_to_observe(model, plan, form) for form in FORMS}
         wanted = {
             "av_compress_tensorrt_form": sorted(forms["tensorrt"]),
             "av_compress_both_forms": sorted({*forms["tensorrt"], *forms["cpu"]}),

@@ -22,7 +22,10 @@ from calibration_tables import sampling, thresholds
 from markdown_regions import number, table, update
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+FILES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("benchmarks.md", "quantization.md")),
+)
 METHODS = ("minmax", "percentile", "entropy", "mse")
 FORMS = ("tensorrt", "cpu")
 PEER = "onnxruntime quantize_static"
@@ -191,6 +194,40 @@ def cpu_emitter(figures: Result) -> str:
     )
 
 
+def kinds(figures: Result) -> str:
+    parts = [kinds_of(model, found) for model, found in figures["models"].items()]
+    faster = [(name, f"{value:.2f} x") for name, value in figures["run_time"].items()]
+    return "\n\n".join(
+        [
+            *parts,
+            "### Operators quantised while the model runs",
+            table(("operator", "speed of FP32"), faster),
+            "Speeds are by processor time of one thread, medians of "
+            f"{figures['rounds']} runs in turn. *quantised* is the share of multiply-accumulates "
+            "with INT8 or FP8 operands, by the default rules.",
+        ]
+    )
+
+
+def kinds_of(model: str, found: Result) -> str:
+    detects = "agreement_ap" in found["FP32"]
+    last = ("agreement AP50", "AP") if detects else ("largest difference",)
+    keys = ("agreement_ap50", "agreement_ap") if detects else ("largest_difference",)
+    rows = [
+        (
+            kind,
+            f"{100 * one['mac_share']:.0f} %",
+            f"{one['bytes'] / 1024:.0f}",
+            f"{100 * one['size_of_fp32']:.0f} %",
+            f"{one['speed_of_fp32']:.2f} x" if "speed_of_fp32" in one else "",
+            *(number(one[key], 2 if detects else 4) for key in keys),
+        )
+        for kind, one in sorted(found.items(), key=lambda item: item[1]["place"])
+    ]
+    headers = ("kind", "quantised", "KiB", "of FP32", "speed on a CPU", *last)
+    return f"### {model}\n\n{table(headers, rows)}"
+
+
 def node_overhead(figures: Result) -> str:
     labels = {
         "camera_detector": "camera_detector",
@@ -307,6 +344,7 @@ REGIONS = {
     "observers": of("observers", observers),
     "cpu_emitter": of("cpu_emitter", cpu_emitter),
     "node_overhead": of("node_overhead", node_overhead),
+    "kinds": of("kinds", kinds),
 }
 
 

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from av_compress.cli import replay
+from av_compress.compress.emit.kinds import KINDS
 from av_compress.compress.lint.rule import Severity, Subject
 from av_compress.compress.lint.table import RULES
 from av_compress.compress.lint.targets import TARGETS
@@ -41,7 +42,7 @@ from av_compress.engines.manifest import (
 from av_compress.engines.measurements import Measurements, SpeedRecord
 from av_compress.validation import load_schema
 
-PAGES = ("recipe.md", "bundle.md", "replay.md", "node.md", "lint.md")
+PAGES = ("recipe.md", "bundle.md", "replay.md", "node.md", "lint.md", "quantization.md")
 FILES = tuple(ROOT / "docs" / name for name in PAGES)
 HEADERS = ("key", "allowed", "default", "what it says")
 
@@ -157,6 +158,26 @@ def refusals() -> str:
     return table(("reason", "what it means"), [(f"`{k}`", v) for k, v in REFUSALS.items()], left=2)
 
 
+def kinds() -> str:
+    """Tabulate the kinds of quantisation."""
+    headers = (
+        "kind",
+        "in the recipe",
+        "weights",
+        "activations",
+        "their scales",
+        "opset",
+        "runs on",
+    )
+    found = []
+    for kind in KINDS:
+        wanted = [f"`emitters: [{kind.emitter}]`", *([f"`{kind.recipe}`"] if kind.recipe else [])]
+        scales = "from frames" if kind.calibration else kind.scales
+        row = (kind.name, ", ".join(wanted), kind.weights, kind.activations, scales)
+        found.append((*row, str(kind.opset), "; ".join(kind.targets)))
+    return table(headers, found, left=len(headers))
+
+
 def conditions() -> str:
     """List the gates of `av-compress replay`, as its --help does."""
     parser = argparse.ArgumentParser()
@@ -235,7 +256,7 @@ def some_targets(names: frozenset[str]) -> str:
 RECORDS = {
     "`manifest.json`": Manifest,
     "`calibration`": CalibrationRecord,
-    "`artefacts.tensorrt`, `artefacts.cpu`": ArtefactRecord,
+    "an entry of `artefacts`": ArtefactRecord,
     "`gate` of an artefact": GateRecord,
     "`attempts` of an artefact": AttemptRecord,
     "`checks` of an attempt": CheckRecord,
@@ -253,6 +274,7 @@ REGIONS = {
     "manifest": lambda: records(RECORDS),
     "measurements": lambda: records(TIMES),
     "refusals": refusals,
+    "kinds": kinds,
     "conditions": conditions,
     "parameters": parameters,
     "targets": targets,

@@ -27,6 +27,7 @@ from av_compress.compress.refine.refine import (
     round_weights,
 )
 from av_compress.compress.refine.refinement import Refinement
+from av_compress.engines.onnxruntime import UNSOUND_REWRITES
 
 EVERYTHING = PrecisionRules(first=True, prediction=True, depthwise=True, min_channels=1)
 
@@ -189,7 +190,10 @@ def run(
     if configure is not None:
         configure(options)
     session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=UNSOUND_REWRITES if exact else None,
     )
     return session.run(None, feeds)
 

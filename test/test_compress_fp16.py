@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from helpers_casts import casts, needless_casts, types
+from helpers_fp16 import FLOAT, HALF, X, branches, graph, node
 from helpers_models import (
-    EVERYTHING,
     Network,
     prepared,
     residual_network,
@@ -20,54 +19,19 @@ from helpers_models import (
     samples,
     sqnr_db,
 )
-from helpers_real import MODELS, real_inputs, real_magnitudes, real_model, static_batch
-from helpers_trt import compile_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from test_compress_quantize import networks
 
 from av_compress.compress.emit.fp16 import fp32_reasons, to_fp16
-from av_compress.compress.emit.holds import half_scale, scale_fits
-from av_compress.compress.emit.quantize import narrow_plan, quantize
 from av_compress.compress.emit.simulate import simulate_half
 from av_compress.compress.observe.calibrate import MagnitudeProbe
-from av_compress.compress.plan.precision import (
-    NodePrecision,
-    Precision,
-    PrecisionPlan,
-    make_plan,
-)
-
-HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> onnx.ModelProto:
     return prepared(residual_network(), tmp_path_factory.mktemp("model"))
-
-
-def graph(nodes, constants=None, outputs=("y",), opsets=()):
-    """Make a model of [2, 4] tensors; a product first and last, which FP16 is worth a cast."""
-    constants = {"w": np.eye(4, dtype=np.float32), **(constants or {})}
-    made = helper.make_graph(
-        [node("MatMul", "in w", "x"), *nodes, node("MatMul", "y w", "out")],
-        "graph",
-        [helper.make_tensor_value_info("in", FLOAT, [2, 4])],
-        [helper.make_tensor_value_info("out", FLOAT, [2, 4])],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
-    )
-    opset_imports = [helper.make_opsetid("", 19), *opsets]
-    model = helper.make_model(made, opset_imports=opset_imports, ir_version=9)
-    return onnx.shape_inference.infer_shapes(model)
-
-
-def node(op_type: str, inputs: str, outputs: str, **attributes) -> onnx.NodeProto:
-    domain = attributes.pop("domain", "")
-    name = f"{op_type} {outputs}"
-    return helper.make_node(
-        op_type, inputs.split(), outputs.split(), name=name, domain=domain, **attributes
-    )
 
 
 def checked(model: onnx.ModelProto, magnitudes=None, kept=()) -> onnx.ModelProto:
@@ -83,13 +47,49 @@ def checked(model: onnx.ModelProto, magnitudes=None, kept=()) -> onnx.ModelProto
     return half
 
 
-X = np.array([[0.5, -2.0, 3.0, 0.0], [1.0, 8.0, -0.25, 100.0]], np.float32)
-
-
 def same(model: onnx.ModelProto, half: onnx.ModelProto, tolerance: float = 2**-9) -> None:
     """Compare with FP32, every FP16 tensor rounded."""
     want, got = run(model, {"in": X})[0], run(simulate_half(half), {"in": X})[0]
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+def cast(source: str, made: str, to: int) -> onnx.NodeProto:
+    return node("Cast", source, made, to=to)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([cast("x", "h", HALF), cast("h", "y", FLOAT)], "casts back"),
+        ([cast("x", "y", FLOAT)], "changes nothing"),
+        (
+            [
+                cast("x", "a", HALF),
+                cast("x", "b", HALF),
+                node("Add", "a b", "c"),
+                cast("c", "y", 1),
+            ],
+            "casts x once more",
+        ),
+        (
+            [
+                cast("x", "a", HALF),
+                node("Neg", "a", "b"),
+                cast("b", "c", FLOAT),
+                node("Relu", "c", "d"),
+                cast("d", "e", HALF),
+                node("Neg", "e", "f"),
+                cast("f", "y", FLOAT),
+            ],
+            "Relu d could be FP16",
+        ),
+    ],
+)
+def test_the_walker_finds_needless_casts(nodes, words):
+    """The check that the other tests rely on."""
+    found = needless_casts(graph(nodes), ())
+    assert any(words in text for text in found)
+    assert not any("could be FP16" in text for text in needless_casts(graph(nodes), ["Relu d"]))
 
 
 def test_inputs_and_outputs_stay_fp32_and_all_between_is_fp16(model):
@@ -210,27 +210,6 @@ def test_a_foreign_operator_stays_fp32_and_so_does_what_reads_it():
     )
 
 
-def branches() -> onnx.ModelProto:
-    """Make a model whose branches read tensors, and a constant, of the graph around them."""
-
-    def branch(op_type: str, name: str) -> onnx.GraphProto:
-        value = helper.make_tensor_value_info(name, FLOAT, None)
-        return helper.make_graph([node(op_type, "a c", name)], name, [], [value])
-
-    choice = {"then_branch": branch("Add", "t"), "else_branch": branch("Mul", "e")}
-    return graph(
-        [
-            node("Mul", "x c", "a"),
-            node("ReduceSum", "a", "total", keepdims=0),
-            node("Greater", "total zero", "positive"),
-            node("If", "positive", "b", **choice),
-            node("Relu", "b", "d"),
-            node("Add", "d a", "y"),
-        ],
-        {"c": np.array([2, 3, 4, 5], np.float32), "zero": np.float32(0)},
-    )
-
-
 @pytest.mark.parametrize("sign", [1, -1])
 def test_branches_stay_fp32_and_the_rest_does_not(sign):
     model = branches()
@@ -288,87 +267,6 @@ def test_a_cast_of_the_source_makes_fp16_at_once_or_disappears():
     same(model, half)
 
 
-def test_nodes_that_a_plan_says_stay_fp32_do(model):
-    name = [n.name for n in model.graph.node if n.op_type == "Conv"][2]
-    whole = make_plan(model, replace(EVERYTHING, exclude=("*",)))
-    nodes = [replace(n, precision=Precision.FP32) if n.node == name else n for n in whole.nodes]
-    emitted = quantize(model, PrecisionPlan(Precision.FP16, tuple(nodes)), {}, {}, "tensorrt")
-    assert needless_casts(emitted, {name}) == []
-    kinds = types(emitted)
-    for other in emitted.graph.node:
-        if other.op_type == "Conv":
-            wanted = FLOAT if other.name == name else HALF
-            assert {kinds[n] for n in (*other.input, *other.output)} == {wanted}
-
-
-def test_a_plan_says_fp32_where_fp16_does_not_hold(model):
-    plan = make_plan(model, replace(EVERYTHING, exclude=("*",)))
-    large = next(n for n in model.graph.node if n.op_type == "Conv")
-    magnitudes = {large.output[0]: 1e4}
-    narrowed = narrow_plan(model, plan, "tensorrt", magnitudes)
-    entry: NodePrecision = next(n for n in narrowed.nodes if n.node == large.name)
-    assert entry.precision is Precision.FP32
-    assert entry.reason.endswith(f"not FP16: {large.output[0]} reaches 1e+04, over 512")
-    assert sum(n.precision is Precision.FP32 for n in narrowed.nodes) == 1
-
-
-def two_readers() -> onnx.ModelProto:
-    """Make two convolutions that read one tensor; the first makes large values."""
-    net = Network(3, channels=16, side=8)
-    stem = net.relu(net.conv("image", 16))
-    large = net.conv(stem, 16)
-    small = net.conv(stem, 16)
-    net.add("Concat", [large, small], 32, 8, axis=1)
-    return onnx.shape_inference.infer_shapes(net.model(19))
-
-
-def test_a_pair_is_read_in_either_type_without_a_cast():
-    model = two_readers()
-    large = [n for n in model.graph.node if n.op_type == "Conv"][1]
-    plan = make_plan(model, EVERYTHING)
-    ranges = {"image": (-3.0, 3.0), large.input[0]: (0.0, 4.0)}
-    magnitudes = {large.output[0]: 1e4}
-    emitted = quantize(model, plan, ranges, magnitudes, "tensorrt")
-    assert needless_casts(emitted, fp32_reasons(model, magnitudes)) == []
-    kinds = types(emitted)
-    pairs = [n for n in emitted.graph.node if n.input[0] == f"{large.input[0]}_quantized"]
-    assert sorted(kinds[n.output[0]] for n in pairs) == [FLOAT, HALF]
-    quantising = [n for n in emitted.graph.node if n.op_type == "QuantizeLinear"]
-    assert sum(n.input[0] == large.input[0] for n in quantising) == 1
-    compiled = compile_plan(emitted.SerializeToString())
-    assert all(compiled.reads_int8(name) for name in plan.quantised())
-
-
-def test_scales_that_fp16_does_not_hold_keep_their_node_in_fp32():
-    model = two_readers()
-    convs = [n for n in model.graph.node if n.op_type == "Conv"]
-    plan = make_plan(model, EVERYTHING)
-    ranges = {"image": (-3.0, 3.0), convs[1].input[0]: (0.0, 1e-6)}
-    emitted = quantize(model, plan, ranges, {}, "tensorrt")
-    kinds = types(emitted)
-    by_name = {n.name: n for n in emitted.graph.node}
-    values = {t.name: numpy_helper.to_array(t) for t in emitted.graph.initializer}
-    assert kinds[by_name[convs[0].name].output[0]] == HALF
-    for conv in convs[1:]:
-        assert {kinds[n] for n in by_name[conv.name].input} == {FLOAT}
-    scale = values[f"{convs[1].input[0]}_scale"]
-    assert scale.dtype == np.float32
-    np.testing.assert_allclose(scale, 1e-6 / 127, rtol=1e-6)
-
-
-def test_scales_round_up_and_never_to_zero():
-    scales = np.array([1.0, 0.1, 3.3e-5, 1e-7, 1e-12], np.float32)
-    rounded = half_scale(scales)
-    assert rounded.dtype == np.float32
-    assert np.array_equal(rounded.astype(np.float16).astype(np.float32), rounded)
-    assert (rounded >= scales).all()
-    assert rounded[0] == 1.0
-    np.testing.assert_allclose(rounded[:2], scales[:2], rtol=1e-3)
-    assert [scale_fits(s) for s in scales] == [True, True, True, False, False]
-    # Channels that are nearly dead weigh nothing beside the others.
-    assert scale_fits(scales)
-
-
 def test_equal_inputs_give_equal_bytes(model):
     first, second = (to_fp16(model, {"image": 600.0}) for _ in range(2))
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(
@@ -392,39 +290,3 @@ def test_random_networks_with_random_limits(tmp_path_factory, network, seed, sha
     half = checked(model, {name: 1e4 for name in made if rng.random() < share})
     sample = samples(model)[0]
     assert sqnr_db(run(model, sample)[0], run(simulate_half(half), sample)[0]) > 40
-
-
-# Each rounding to FP16 is off by 2^-11 at most, which is noise 71 dB below the signal. A
-# hundred in a row add 20 dB, differences of large numbers the rest.
-TOLERANCE_DB = 35
-
-
-@pytest.mark.shared_data
-@pytest.mark.parametrize("name", MODELS)
-def test_real_models_neither_overflow_nor_change(shared_data: Path, name: str):
-    model, magnitudes = real_model(shared_data, name), real_magnitudes(shared_data, name)
-    half = checked(model, magnitudes)
-    if not fp32_reasons(model, magnitudes):
-        border = (*model.graph.input, *model.graph.output)
-        assert len(casts(half)) == sum(v.type.tensor_type.elem_type == FLOAT for v in border)
-    simulated = simulate_half(half)
-    # Every tensor, not the outputs alone: what overflows may be clipped behind.
-    probe = MagnitudeProbe(simulated, threads=1)
-    feeds = real_inputs(shared_data, name)[0]
-    probe.observe(feeds)
-    assert max(probe.magnitudes.values()) < np.finfo(np.float16).max
-    for want, got in zip(run(model, feeds), run(simulated, feeds)):
-        assert sqnr_db(want, got) > TOLERANCE_DB
-
-
-@pytest.mark.shared_data
-@pytest.mark.parametrize("name", MODELS)
-def test_real_models_compile(shared_data: Path, name: str):
-    model, magnitudes = real_model(shared_data, name), real_magnitudes(shared_data, name)
-    # As if every third tensor were too large: some nodes stay FP32, others between them may.
-    half = checked(model, dict.fromkeys(sorted(magnitudes)[::3], 1e4))
-    feeds = real_inputs(shared_data, name)[0]
-    for cast in (half, to_fp16(model, magnitudes)):
-        compile_plan(static_batch(cast, feeds).SerializeToString())
-    for want, got in zip(run(model, feeds), run(simulate_half(half), feeds)):
-        assert sqnr_db(want, got) > TOLERANCE_DB

@@ -181,6 +181,24 @@ def agreement(ap: float) -> dict[str, float]:
 
 
 RESULTS = {
+    "kinds": {
+        "rounds": 20,
+        "threads": 1,
+        "models": {
+            "first": {
+                name: {
+                    "place": place,
+                    "mac_share": 0.5 * place,
+                    "bytes": 2048 - 1024 * place,
+                    "size_of_fp32": 1 - 0.5 * place,
+                    "agreement_ap50": 100.0 - place,
+                    "agreement_ap": 99.0,
+                }
+                for place, name in enumerate(("FP32", "FP16"))
+            }
+        },
+        "run_time": {"product": 2.5},
+    },
     "observers": {
         "size": 640,
         "samples": 64,
@@ -267,7 +285,8 @@ def project(tmp_path) -> Path:
         (tmp_path / "scripts").mkdir(exist_ok=True)
         shutil.copy(SCRIPTS / name, tmp_path / "scripts" / name)
     (tmp_path / "docs").mkdir()
-    shutil.copy(ROOT / "docs/benchmarks.md", tmp_path / "docs")
+    for name in ("benchmarks.md", "quantization.md"):
+        shutil.copy(ROOT / "docs" / name, tmp_path / "docs")
     (tmp_path / "README.md").write_text("<!-- benchmarks:summary -->\n<!-- /benchmarks -->\n")
     (tmp_path / "benchmarks/results").mkdir(parents=True)
     return tmp_path
@@ -333,6 +352,12 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     assert "| first | 95.0 % | best | 99.00 | 94.00 | 1.23 |" in lines
     moved = "| first | 95.0 % | mse, moved by up to 3 % | 96.00 to 99.00 | 92.00 to 95.00 |"
     assert f"{moved} 1.01 to 2.12 |" in lines
+    kinds = (project / "docs/quantization.md").read_text(encoding="utf-8").splitlines()
+    assert "| FP32 | 0 % | 2 | 100 % |  | 100.00 | 99.00 |" in kinds
+    assert kinds.index("| FP16 | 50 % | 1 | 50 % |  | 99.00 | 99.00 |") > kinds.index(
+        "| FP32 | 0 % | 2 | 100 % |  | 100.00 | 99.00 |"
+    )
+    assert "| product | 2.50 x |" in kinds
     # The better of the peer's methods, on the model where that loses most.
     peer = "AP50 lost by ONNX Runtime's `quantize_static` on its worst"
     assert any(line.startswith(f"| {peer} | 20.00 (") for line in summary)

@@ -12,7 +12,7 @@ import cv2
 from av_compress import __version__
 
 # Libraries whose version can change an artefact's bytes.
-TOOLS = ("onnx", "onnxslim", "onnxruntime", "numpy")
+TOOLS = ("onnx", "onnx-ir", "onnxslim", "onnxruntime", "numpy")
 
 
 def tool_versions() -> dict[str, str]:

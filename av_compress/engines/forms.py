@@ -19,15 +19,16 @@ class Form:
         simulated: made for a device that the CPU only simulates: every pair of Q and DQ is
             computed as it stands, since fused kernels of CPUs without VNNI saturate. What it takes
             there says nothing of the device.
-        folded: constants behind DequantizeLinear are to become float when the model is loaded,
-            which ONNX Runtime does only where it is told to compute pairs as they stand.
+        exact: every pair is to be computed as it stands on any device. ONNX Runtime makes stored
+            weights float once, when it loads a model, only where it is told so, and rewrites FP8
+            wrongly where it is not.
 
     """
 
     quantised: str = "int8"
     half: bool = False
     simulated: bool = False
-    folded: bool = False
+    exact: bool = False
 
     def precision(self, planned: str) -> str:
         """Return what a node computes in, as manifests say it, for what a plan says of it."""
@@ -35,15 +36,15 @@ class Form:
 
     def computes_pairs(self, on_gpu: bool) -> bool:
         """Tell whether ONNX Runtime must not fuse pairs of Q and DQ."""
-        return self.folded or (self.simulated and not on_gpu)
+        return self.exact or (self.simulated and not on_gpu)
 
 
 FORMS: Mapping[str, Form] = {
     "tensorrt": Form(half=True, simulated=True),
-    "tensorrt_fp8": Form("fp8", half=True, simulated=True),
+    "tensorrt_fp8": Form("fp8", half=True, simulated=True, exact=True),
     "cpu": Form(),
     "cpu_dynamic": Form(),
-    "weight_only": Form("int8_weights", folded=True),
+    "weight_only": Form("int8_weights", exact=True),
 }
 
 # The forms in the order in which a provider gains by them.

@@ -4,7 +4,7 @@
 
 DynamicQuantizeLinear finds each activation's range anew for each frame, so that nothing is
 calibrated. ONNX Runtime fuses what is written here into one DynamicQuantizeMatMul. Convolutions
-stay in float: through ConvInteger they take as long as in FP32 (docs/quantization.md).
+stay in float: through ConvInteger they take longer than in FP32 (docs/quantization.md).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def emit(
 def _against(index: GraphIndex, node: onnx.NodeProto) -> str:
     """Say what is against integers for a node; empty where nothing is."""
     if node.op_type not in {"MatMul", "Gemm"}:
-        return "quantised while the model runs, it is no faster than in FP32"
+        return "quantised while the model runs, it would be slower than in FP32"
     if node.op_type == "Gemm" and attribute(node, "transA", 0):
         return "its input is transposed"
     scaled = node.op_type == "Gemm" and float_attribute(node, "beta", 1.0) != 1.0

@@ -234,8 +234,8 @@ def scale_fits(scale: Array) -> bool:
 
 def _close(half: Array, exact: Array) -> bool:
     """Tell whether the elements that weigh keep their precision."""
-    difference = np.linalg.norm((half - exact).ravel())
-    return bool(difference <= _TOLERANCE * np.linalg.norm(exact.ravel()))
+    change, whole = float(np.square(half - exact).sum()), float(np.square(exact).sum())
+    return change <= _TOLERANCE**2 * whole
 
 
 def _largest_integer(point: ir.Value | None) -> float:

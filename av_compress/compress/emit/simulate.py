@@ -72,10 +72,11 @@ def _widen(graph: ir.Graph, value: ir.Value) -> None:
         name, value.name = value.name, rounded.name
         rounded.name = name
         graph.outputs[:] = [rounded if v is value else v for v in graph.outputs]
-    inside = [(reader, position) for reader, position in readers if reader.graph is graph]
-    wide = _cast(graph, rounded, _FLOAT) if inside else rounded
+    # A Cast reads any type, and subgraphs stay as they are.
+    wanting = {n for n, _ in readers if n.graph is graph and n.op_type != "Cast"}
+    wide = _cast(graph, rounded, _FLOAT) if wanting else rounded
     for reader, position in readers:
-        reader.replace_input_with(position, wide if reader.graph is graph else rounded)
+        reader.replace_input_with(position, wide if reader in wanting else rounded)
 
 
 def _cast(graph: ir.Graph, value: ir.Value, to: ir.DataType) -> ir.Value:

@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.compress.search.journal import Journal
+from av_compress.engines.onnxruntime import UNSOUND_REWRITES
 from av_compress.errors import ModelError
 from av_compress.progress import track
 from av_compress.tensors import Array, Tensors
@@ -160,7 +161,10 @@ def _run(
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         session = ort.InferenceSession(
-            watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            watched.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=UNSOUND_REWRITES,
         )
         return [session.run(list(names), dict(tensors)) for tensors in inputs]
     except Exception as error:  # ONNX Runtime's errors have no common base class.
