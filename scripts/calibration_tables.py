@@ -72,8 +72,25 @@ def thresholds(figures: Result) -> str:
             ]
             rows.append((model, share, "mse, moved by up to 3 %", *chance_cells(values["chance"])))
     headers = ("model", "INT8", "thresholds", "agreement AP50", "AP", "output error, %")
-    seconds = ", ".join(f"{name} {found['seconds']:g} s" for name, found in figures.items())
-    return f"{table(headers, rows, left=3)}\n\nTo choose the best for each took {seconds}."
+    return f"{table(headers, rows, left=3)}\n\n{consumer_errors(figures)}"
+
+
+def consumer_errors(figures: Result) -> str:
+    """Tabulate what the choice by consumers gains where it is made, and what it takes."""
+    rows = [
+        (
+            model,
+            ", ".join(f"{method} {count}" for method, count in sorted(found["chosen"].items())),
+            *(f"{ratio:.3f}" for _, ratio in sorted(found["consumer_error_of_mse"].items())),
+            f"{found['seconds']:.0f}",
+        )
+        for model, found in figures.items()
+    ]
+    headers = ("model", "`best` chose", "on the frames tried", "on the val images", "seconds")
+    return (
+        "The consumers' own squared error with `best`, that with thresholds by MSE being 1, "
+        f"geometric mean over tensors:\n\n{table(headers, rows, left=2)}"
+    )
 
 
 def threshold_cells(row: Result) -> tuple[str, ...]:
