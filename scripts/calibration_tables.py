@@ -45,19 +45,25 @@ def all_cell(found: Result) -> str:
 
 def sampling_means(figures: Result) -> str:
     """Say what each way reaches on average over models, pools and counts."""
-    rows = [
-        found[count]
+    found = [
+        rows
         for pools in figures["models"].values()
-        for found in pools.values()
-        for count in found
+        for pool in pools.values()
+        for count, rows in pool.items()
         if count.isdecimal()
     ]
-    means = {
-        name: sum(row[name]["agreement_ap"] for row in rows) / len(rows) for name in SAMPLINGS
-    }
-    means["random"] = sum(row["random"]["agreement_ap"][1] for row in rows) / len(rows)
-    cells = ", ".join(f"{name} {number(value)}" for name, value in means.items())
-    return f"Mean over all rows: {cells}."
+
+    def means(key: str, scale: float) -> str:
+        values = {name: [rows[name][key] for rows in found] for name in SAMPLINGS}
+        values["random"] = [rows["random"][key][1] for rows in found]
+        return ", ".join(
+            f"{name} {number(scale * sum(each) / len(each))}" for name, each in values.items()
+        )
+
+    return (
+        f"Mean over all rows: {means('agreement_ap', 1)}. Mean squared error of the raw outputs, "
+        f"% of their variance: {means('output_error', 100)}."
+    )
 
 
 def thresholds(figures: Result) -> str:
