@@ -45,19 +45,25 @@ def all_cell(found: Result) -> str:
 
 def sampling_means(figures: Result) -> str:
     """Say what each way reaches on average over models, pools and counts."""
-    rows = [
-        found[count]
+    found = [
+        rows
         for pools in figures["models"].values()
-        for found in pools.values()
-        for count in found
+        for pool in pools.values()
+        for count, rows in pool.items()
         if count.isdecimal()
     ]
-    means = {
-        name: sum(row[name]["agreement_ap"] for row in rows) / len(rows) for name in SAMPLINGS
-    }
-    means["random"] = sum(row["random"]["agreement_ap"][1] for row in rows) / len(rows)
-    cells = ", ".join(f"{name} {number(value)}" for name, value in means.items())
-    return f"Mean over all rows: {cells}."
+
+    def means(key: str, scale: float) -> str:
+        values = {name: [rows[name][key] for rows in found] for name in SAMPLINGS}
+        values["random"] = [rows["random"][key][1] for rows in found]
+        return ", ".join(
+            f"{name} {number(scale * sum(each) / len(each))}" for name, each in values.items()
+        )
+
+    return (
+        f"Mean over all rows: {means('agreement_ap', 1)}. Mean squared error of the raw outputs, "
+        f"% of their variance: {means('output_error', 100)}."
+    )
 
 
 def thresholds(figures: Result) -> str:
@@ -72,8 +78,25 @@ def thresholds(figures: Result) -> str:
             ]
             rows.append((model, share, "mse, moved by up to 3 %", *chance_cells(values["chance"])))
     headers = ("model", "INT8", "thresholds", "agreement AP50", "AP", "output error, %")
-    seconds = ", ".join(f"{name} {found['seconds']:g} s" for name, found in figures.items())
-    return f"{table(headers, rows, left=3)}\n\nTo choose the best for each took {seconds}."
+    return f"{table(headers, rows, left=3)}\n\n{consumer_errors(figures)}"
+
+
+def consumer_errors(figures: Result) -> str:
+    """Tabulate what the choice by consumers gains where it is made, and what it takes."""
+    rows = [
+        (
+            model,
+            ", ".join(f"{method} {count}" for method, count in sorted(found["chosen"].items())),
+            *(f"{ratio:.3f}" for _, ratio in sorted(found["consumer_error_of_mse"].items())),
+            f"{found['seconds']:.0f}",
+        )
+        for model, found in figures.items()
+    ]
+    headers = ("model", "`best` chose", "on the frames tried", "on the val images", "seconds")
+    return (
+        "The consumers' own squared error with `best`, that with thresholds by MSE being 1, "
+        f"geometric mean over tensors:\n\n{table(headers, rows, left=2)}"
+    )
 
 
 def threshold_cells(row: Result) -> tuple[str, ...]:

@@ -319,6 +319,22 @@ def test_a_frame_that_changes_meanwhile_is_never_kept(bench: Bench):
     assert not bench.folder.exists()
 
 
+def test_an_activation_that_is_not_finite_names_frame_and_tensor(bench: Bench):
+    exploding = onnx.ModelProto()
+    exploding.CopyFrom(bench.model)
+    for weight in [t for t in exploding.graph.initializer if len(t.dims) == 4][:3]:
+        value = np.full(tuple(weight.dims), 1e30, np.float32)
+        weight.CopyFrom(onnx.numpy_helper.from_array(value, weight.name))
+    last = exploding.graph.output[0].name
+    observation = replace(bench.observation(), model=exploding, wanted=Wanted((last,)))
+    with pytest.raises(DataError) as caught:
+        bench.statistics(observation)
+    assert f"calibration frame 0: tensor '{last}' holds values that are not finite" in str(
+        caught.value
+    )
+    assert not bench.folder.exists()
+
+
 def test_keys_survive_storage(bench: Bench):
     key = bench.observation().key
     again = ObservationKey.from_json(yaml.safe_load(yaml.safe_dump(key.to_json())))

@@ -57,7 +57,7 @@ def test_any_names_and_values(tmp_path_factory, arrays):
     assert all(found[name].tobytes() == array.tobytes() for name, array in arrays.items())
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_changes_nothing_or_is_found(tmp_path_factory, place, bit):
     path = written(tmp_path_factory.mktemp("s"))

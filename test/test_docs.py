@@ -253,7 +253,10 @@ RESULTS = {
                     "4": {
                         "stride": agreement(90.0),
                         "coverage": agreement(91.0),
-                        "random": {"agreement_ap": [88.0, 89.5, 93.25]},
+                        "random": {
+                            "agreement_ap": [88.0, 89.5, 93.25],
+                            "output_error": [0.01, 0.0154, 0.02],
+                        },
                     },
                 }
             }
@@ -262,6 +265,8 @@ RESULTS = {
     "thresholds": {
         "first": {
             "seconds": 3.5,
+            "chosen": {"mse": 3, "entropy": 2},
+            "consumer_error_of_mse": {"trial_frames": 0.9, "val_images": 0.95},
             "shares": {
                 "0.95": {
                     "int8_mac_share": 0.9504,
@@ -348,7 +353,11 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     assert "| `tensorrt` form | 58 | 9.3 | 293 | 4.3 x | 1 / 38 |" in lines
     sampled = "| first | bag | 4 | 90.00 | 91.00 | 89.50 (88.00 to 93.25) | 92.50 |"
     assert sampled in lines
-    assert "Mean over all rows: stride 90.00, coverage 91.00, random 89.50." in lines
+    means = (
+        "Mean over all rows: stride 90.00, coverage 91.00, random 89.50. Mean squared error of "
+        "the raw outputs, % of their variance: stride 1.23, coverage 1.23, random 1.54."
+    )
+    assert means in lines
     assert "| first | 95.0 % | best | 99.00 | 94.00 | 1.23 |" in lines
     moved = "| first | 95.0 % | mse, moved by up to 3 % | 96.00 to 99.00 | 92.00 to 95.00 |"
     assert f"{moved} 1.01 to 2.12 |" in lines
@@ -358,6 +367,7 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
         "| FP32 | 0 % | 2 | 100 % |  | 100.00 | 99.00 |"
     )
     assert "| product | 2.50 x |" in kinds
+    assert "| first | entropy 2, mse 3 | 0.900 | 0.950 | 4 |" in lines
     # The better of the peer's methods, on the model where that loses most.
     peer = "AP50 lost by ONNX Runtime's `quantize_static` on its worst"
     assert any(line.startswith(f"| {peer} | 20.00 (") for line in summary)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from av_compress.build.keys import ObservationKey
@@ -132,7 +132,11 @@ def write_part(path: Path, runs: Sequence[tuple[PartialRun, Statistics]], part: 
     header = {
         "part": str(part),
         "runs": [
-            {**asdict(run), "key": run.key.to_json(), "positions": list(run.positions)}
+            {
+                "key": run.key.to_json(),
+                "positions": list(run.positions),
+                "description": run.description,
+            }
             for run, _ in runs
         ],
     }
@@ -205,7 +209,7 @@ class MergedObserving:
     ) -> str:
         count = len(observation.samples)
         what = f"{observation.description}: {missing} of {count} calibration frames are in no part"
-        # A file that gave something else belongs to this build: it is of an earlier round.
+        # A file that gave something else is of this build, from an earlier round.
         foreign = [file for file in self.files if file not in holding + self._used]
         for file in foreign:
             near = [run.key for run in file.runs if run.key.kind == key.kind]

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -58,23 +61,24 @@ def choose_ranges(
         model: FP32 model with inferred shapes.
         observers: tensor name -> statistics, over more frames than these.
         frames: input tensors of a few frames.
-        threads: of ONNX Runtime; 0 takes every core.
+        threads: how many tensors are tried at a time; 0 takes every core.
 
     Raises:
         ModelError: the model, or one of its nodes alone, does not load.
 
     """
     index = GraphIndex(model)
-    tried = {name: _candidates(observer) for name, observer in observers.items()}
-    trials = [_Trial(index, name, tried[name], threads) for name in observers]
+    trials = [_Trial(index, name, _candidates(seen)) for name, seen in observers.items()]
     made = [name for name in _read_by(trials) if name in index.producers]
     session = watching_session(model, made, threads) if made else None
     for tensors in frames:
         values: dict[str, Array] = dict(tensors)
         if session is not None:
             values.update(zip(made, session.run(made, dict(tensors))))
-        for trial in trials:
-            trial.observe(values)
+        # ONNX Runtime and NumPy compute outside the interpreter's lock.
+        with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+            for _ in pool.map(_Trial.observe, trials, repeat(values)):
+                pass
     return {trial.tensor: trial.choice() for trial in trials}
 
 
@@ -99,14 +103,12 @@ def _read_by(trials: Sequence[_Trial]) -> list[str]:
 class _Trial:
     """Tries the candidates of one tensor on its consumers."""
 
-    def __init__(
-        self, index: GraphIndex, tensor: str, candidates: Mapping[str, Range], threads: int
-    ) -> None:
+    def __init__(self, index: GraphIndex, tensor: str, candidates: Mapping[str, Range]) -> None:
         self.tensor = tensor
         self._candidates = candidates
         # One candidate needs no trial.
         consumers = _consumers(index, tensor) if len(candidates) > 1 else []
-        self._consumers = [_Consumer(index, node, threads) for node in consumers]
+        self._consumers = [_Consumer(index, node) for node in consumers]
         self.inputs = [name for consumer in self._consumers for name in consumer.inputs]
         self._errors = {name: np.zeros(len(self._consumers)) for name in candidates}
         self._power = np.zeros(len(self._consumers))
@@ -136,12 +138,12 @@ class _Trial:
 class _Consumer:
     """A node by itself."""
 
-    def __init__(self, index: GraphIndex, node: onnx.NodeProto, threads: int) -> None:
+    def __init__(self, index: GraphIndex, node: onnx.NodeProto) -> None:
         names = list(dict.fromkeys(name for name in node.input if name))
         constants = [index.constants[name] for name in names if name in index.constants]
         self.inputs = [name for name in names if name not in index.constants]
         self._output = node.output[0]
-        self._session = _alone(index, node, self.inputs, constants, threads)
+        self._session = _alone(index, node, self.inputs, constants)
 
     def run(self, values: Tensors) -> Array:
         feeds = {name: values[name] for name in self.inputs}
@@ -154,7 +156,6 @@ def _alone(
     node: onnx.NodeProto,
     inputs: Sequence[str],
     constants: Sequence[onnx.TensorProto],
-    threads: int,
 ) -> Any:
     """Open a session of one node."""
     types = {name: index.types[name].elem_type for name in inputs if name in index.types}
@@ -168,7 +169,7 @@ def _alone(
         graph, opset_imports=index.model.opset_import, ir_version=index.model.ir_version
     )
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(
