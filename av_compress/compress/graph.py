@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -33,10 +33,10 @@ class GraphIndex:
 
     @cached_property
     def consumers(self) -> Mapping[str, list[onnx.NodeProto]]:
-        """Tensor name -> the nodes that read it, in graph order."""
+        """Tensor name -> the nodes that read it, in graph order, be it in their subgraphs."""
         found: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
-            for name in dict.fromkeys(node.input):
+            for name in dict.fromkeys((*node.input, *captured(node))):
                 found.setdefault(name, []).append(node)
         return found
 
@@ -107,14 +107,64 @@ class GraphIndex:
         return math.prod(extents) * int(depth)
 
 
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node of control flow holds, without theirs."""
+    for attr in node.attribute:
+        if attr.type == onnx.AttributeProto.GRAPH:
+            yield attr.g
+        elif attr.type == onnx.AttributeProto.GRAPHS:
+            yield from attr.graphs
+
+
+def nested_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a node's subgraphs, and of theirs."""
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            yield inner
+            yield from nested_nodes(inner)
+
+
+def captured(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names that a node's subgraphs read, those of their own tensors among them."""
+    for graph in subgraphs(node):
+        yield from (value.name for value in graph.output)
+    for inner in nested_nodes(node):
+        yield from inner.input
+        for graph in subgraphs(inner):
+            yield from (value.name for value in graph.output)
+
+
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
     """Return an integer attribute of a node."""
     return next((int(a.i) for a in node.attribute if a.name == name), default)
 
 
+def float_attribute(node: onnx.NodeProto, name: str, default: float) -> float:
+    """Return a float attribute of a node."""
+    return next((float(a.f) for a in node.attribute if a.name == name), default)
+
+
 def text_attribute(node: onnx.NodeProto, name: str, default: str = "") -> str:
     """Return a text attribute of a node."""
     return next((str(a.s, "utf-8") for a in node.attribute if a.name == name), default)
+
+
+def int_list(node: onnx.NodeProto, name: str, default: Sequence[int] = ()) -> list[int]:
+    """Return a list of integers among a node's attributes."""
+    return next((list(a.ints) for a in node.attribute if a.name == name), list(default))
+
+
+def dequantised(index: GraphIndex, node: onnx.NodeProto) -> Array | None:
+    """Return what a DequantizeLinear makes of constants, None where it reads none."""
+    values = [index.constant(name) for name in node.input]
+    if any(value is None for value in values):
+        return None
+    integers, scale = np.asarray(values[0]), np.asarray(values[1])
+    axis = attribute(node, "axis", 1) % max(integers.ndim, 1)
+    shape = [-1 if i == axis else 1 for i in range(integers.ndim)] if scale.ndim else []
+    offset = np.zeros(1) if len(values) < 3 else np.asarray(values[2], np.float64).reshape(shape)
+    exact = (integers.astype(np.float64) - offset) * scale.astype(np.float64).reshape(shape)
+    return np.asarray(exact.astype(scale.dtype))
 
 
 def is_depthwise(node: onnx.NodeProto, weight: Array) -> bool:

@@ -53,9 +53,7 @@ class Layer:
     @property
     def channels(self) -> int:
         """How many channels the input has."""
-        if self.node.op_type == "Conv":
-            return int(self.weight.shape[1]) * self.groups
-        return int(self.weight.shape[1 if self._transposed else 0])
+        return input_channels(self.node, self.weight)
 
     def scale_channels(self, factors: Array) -> Array:
         """Return the stored weights with every input channel's multiplied by its factor.
@@ -65,18 +63,47 @@ class Layer:
 
         """
         exact = self.weight.astype(np.float64)
-        values = np.asarray(factors, np.float64)
-        if self.node.op_type == "Conv":
-            # [groups, outputs of a group, channels of a group, taps] by [groups, 1, channels, 1].
-            outputs = self.weight.shape[0] // self.groups
-            inputs = self.weight.shape[1]
-            grouped = exact.reshape(self.groups, outputs, inputs, -1)
-            scaled = grouped * values.reshape(self.groups, 1, inputs, 1)
-        else:
-            scaled = exact * (values[None, :] if self._transposed else values[:, None])
-        shaped = scaled.reshape(self.weight.shape)
-        return np.ascontiguousarray(shaped.astype(self.weight.dtype))
+        scaled = exact * per_input(self.node, self.weight, np.asarray(factors, np.float64))
+        return np.ascontiguousarray(scaled.astype(self.weight.dtype))
 
-    @property
-    def _transposed(self) -> bool:
-        return self.node.op_type == "Gemm" and bool(attribute(self.node, "transB", 0))
+
+def input_channels(node: onnx.NodeProto, weight: Array) -> int:
+    """Count the input channels of a weighted node."""
+    if node.op_type == "Conv":
+        return int(weight.shape[1]) * attribute(node, "group", 1)
+    if node.op_type == "ConvTranspose":
+        return int(weight.shape[0])
+    return int(weight.shape[1 if attribute(node, "transB", 0) else 0])
+
+
+def output_channels(node: onnx.NodeProto, weight: Array) -> int:
+    """Count the output channels of a weighted node."""
+    if node.op_type == "Conv":
+        return int(weight.shape[0])
+    if node.op_type == "ConvTranspose":
+        return int(weight.shape[1]) * attribute(node, "group", 1)
+    return int(weight.shape[0 if attribute(node, "transB", 0) else 1])
+
+
+def per_input(node: onnx.NodeProto, weight: Array, values: Array) -> Array:
+    """Give one value an input channel the shape in which it multiplies a node's weight."""
+    ones = (1,) * (weight.ndim - 2)
+    if node.op_type == "ConvTranspose":
+        return values.reshape(-1, 1, *ones)
+    if node.op_type == "Conv":
+        groups = attribute(node, "group", 1)
+        rows = np.repeat(values.reshape(groups, -1), weight.shape[0] // groups, axis=0)
+        return rows.reshape(*weight.shape[:2], *ones)
+    return values[None, :] if attribute(node, "transB", 0) else values[:, None]
+
+
+def per_output(node: onnx.NodeProto, weight: Array, values: Array) -> Array:
+    """Give one value an output channel the shape in which it multiplies a node's weight."""
+    ones = (1,) * (weight.ndim - 2)
+    if node.op_type == "Conv":
+        return values.reshape(-1, 1, *ones)
+    if node.op_type == "ConvTranspose":
+        groups = attribute(node, "group", 1)
+        rows = np.repeat(values.reshape(groups, -1), weight.shape[0] // groups, axis=0)
+        return rows.reshape(*weight.shape[:2], *ones)
+    return values[:, None] if attribute(node, "transB", 0) else values[None, :]

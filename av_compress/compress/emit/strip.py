@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from av_compress.compress.emit.insertion import DEQUANTIZED
-from av_compress.compress.graph import GraphIndex
-from av_compress.tensors import Array
+from av_compress.compress.graph import GraphIndex, dequantised
 
 _PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
@@ -58,14 +56,14 @@ def _replacements(index: GraphIndex) -> tuple[dict[str, str], list[onnx.TensorPr
         if node.op_type != "DequantizeLinear":
             continue
         made, producer = node.output[0], index.producers.get(node.input[0])
-        integers = index.constant(node.input[0])
+        value = dequantised(index, node)
         if producer is not None and producer.op_type == "QuantizeLinear":
             renamed[made] = renamed.get(producer.input[0], producer.input[0])
-        elif integers is not None:
+        elif value is not None:
             name = _original_name(index, made)
             if name in index.constants or name in added or name in index.producers:
                 name = made
-            added[name] = numpy_helper.from_array(_dequantised(index, node, integers), name)
+            added[name] = numpy_helper.from_array(value, name)
             renamed[made] = name
     return renamed, list(added.values())
 
@@ -87,14 +85,3 @@ def _original_name(index: GraphIndex, made: str) -> str:
     for reader in index.consumers.get(made, []):
         name = name.removeprefix(f"{reader.name}_")
     return name
-
-
-def _dequantised(index: GraphIndex, node: onnx.NodeProto, integers: Array) -> Array:
-    scale = index.constant(node.input[1])
-    zero = index.constant(node.input[2]) if len(node.input) > 2 else None
-    assert scale is not None
-    axis = next((int(a.i) for a in node.attribute if a.name == "axis"), 1)
-    shape = [-1 if i == axis else 1 for i in range(integers.ndim)] if scale.ndim else []
-    offset = 0.0 if zero is None else zero.astype(np.float64).reshape(shape)
-    value = (integers.astype(np.float64) - offset) * scale.astype(np.float64).reshape(shape)
-    return np.asarray(value.astype(scale.dtype))
