@@ -17,7 +17,8 @@ from av_compress.compress.optimize.float16 import CastToFloat
 from av_compress.compress.optimize.focus import StrideFocus
 from av_compress.compress.optimize.fold_affine import FoldAffine
 from av_compress.compress.optimize.fold_pad import FoldPad
-from av_compress.compress.optimize.layout import FoldPlaces, ShortenLayout
+from av_compress.compress.optimize.fold_places import FoldPlaces
+from av_compress.compress.optimize.layout import ShortenLayout
 from av_compress.compress.optimize.nms import DetachNms
 from av_compress.compress.optimize.passes import (
     OPSET,
