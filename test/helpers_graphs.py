@@ -55,7 +55,7 @@ class Graph:
         outputs: Sequence[str] | str,
         inputs: dict[str, Sequence[int | str]] | None = None,
         opset: int = 19,
-        kind: int = FLOAT,
+        made: int = FLOAT,
         **more: Any,
     ) -> onnx.ModelProto:
         """Close the graph. Outputs have the rank that shape inference finds, or that is given."""
@@ -64,8 +64,8 @@ class Graph:
         graph = helper.make_graph(
             self.nodes,
             "graph",
-            [helper.make_tensor_value_info(name, kind, shape) for name, shape in given.items()],
-            [helper.make_tensor_value_info(name, kind, None) for name in names],
+            [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in given.items()],
+            [helper.make_tensor_value_info(name, made, None) for name in names],
             self.constants,
         )
         opsets = [helper.make_opsetid("", opset)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from av_compress.compress.optimize.passes import Required, copy_of, infer_shapes
+from av_compress.compress.optimize.passes import Required, copy_of
 
 
 class FixShapes(Required):
@@ -42,7 +42,7 @@ class FixShapes(Required):
                 if not dim.HasField("dim_value"):
                     dim.Clear()
         del changed.graph.value_info[:]
-        return infer_shapes(changed), ", ".join(said)
+        return changed, ", ".join(said)
 
 
 def dynamic_inputs(model: onnx.ModelProto) -> list[str]:
