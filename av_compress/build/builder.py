@@ -17,12 +17,13 @@ import cv2
 from av_compress import __version__
 from av_compress.build.basis import Basis, make_bases
 from av_compress.build.gates import Judge, Observed, make_judge, measuring_pipeline
+from av_compress.build.preparation import prepare, prove_on_frames
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.search import search_basis
 from av_compress.build.story import build_report
 from av_compress.compress.emit.quantize import narrow_plan, quantize
-from av_compress.compress.optimize.prepare import PreparedModel, prepare_model
+from av_compress.compress.optimize.prepare import PreparedModel
 from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
 from av_compress.engines.manifest import (
@@ -38,10 +39,9 @@ from av_compress.fileio import atomic_directory, sha256_bytes, sha256_file, writ
 from av_compress.progress import check_interrupt
 from av_compress.report.build_page import write_build_report
 from av_compress.tasks.base import Task
-from av_compress.tasks.registry import make_task
 
 # Libraries whose version can change an artefact's bytes.
-TOOLS = ("onnx", "onnxslim", "onnxruntime", "numpy")
+TOOLS = ("onnx", "onnx-ir", "onnxslim", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def build_bundle(recipe: Recipe, output: Path) -> Bundle:
 
 def make_build(recipe: Recipe) -> Build:
     """Do all of a build but the writing; see `build_bundle`."""
-    task = make_task(recipe.task)
-    prepared = prepare_model(recipe.model)
+    preparation = prepare(recipe)
+    task, prepared = preparation.task, preparation.prepared
     rules = PrecisionRules.from_config(recipe.precision)
     with ExitStack() as stack:
         # Opened before anything that takes long: it tells whether the model fits the task.
@@ -128,6 +128,7 @@ def make_build(recipe: Recipe) -> Build:
             closing(measuring_pipeline(task, prepared.model, exact=False))
         )
         samples = open_samples(recipe, stack)
+        prepared = prove_on_frames(recipe, preparation, samples.calibration)
         bases = make_bases(recipe, prepared.model, rules, task, samples.calibration)
         if recipe.search is not None and recipe.gate is not None:
             # On the calibration frames: the gate's frames have to stay new to the candidate.

@@ -29,7 +29,14 @@ def build_report(build: Build) -> BuildReport:
         execution=tuple(_execution(build)),
         macs={node.node: node.macs for node in _main_basis(build).plan.nodes},
         passes=tuple(
-            PassRow(r.name, r.nodes_before, r.nodes_after, r.detail)
+            PassRow(
+                r.name,
+                r.nodes_before,
+                r.nodes_after,
+                r.detail,
+                (r.macs_before, r.macs_after),
+                r.deviation,
+            )
             for r in build.prepared.reports
         )
         + tuple(_steps(build)),

@@ -86,6 +86,7 @@ class PreparedModel:
             samples where some were given, relative to the largest output; None where the model
             does not run here.
         unproven: why equality could not be proven; empty where it was.
+        limit: the largest deviation that is allowed; more for a source in FP16.
 
     """
 
@@ -93,6 +94,7 @@ class PreparedModel:
     reports: tuple[PassReport, ...]
     deviation: float | None
     unproven: str = ""
+    limit: float = TOLERANCE
 
 
 def prepare_model(
@@ -127,10 +129,8 @@ class _Preparation:
         self, source: onnx.ModelProto, options: PrepareOptions, samples: Sequence[Tensors]
     ) -> None:
         self._options = options
-        cuts: tuple[Pass, ...] = (DetachNms(),) if options.detach_nms else ()
         self._reports: list[PassReport] = []
-        first: tuple[Pass, ...] = (Tidy(), Check(), *cuts)
-        for step in first:
+        for step in _first_steps(options):
             source, report = apply(step, source, self._cost)
             self._reports.append(report)
         # What the model computes from here on is what has to stay.
@@ -151,7 +151,7 @@ class _Preparation:
                 f"the prepared model differs from the source by {deviation:.2g} of the largest "
                 f"output (allowed {self._limit:g}); export the model again with opset {OPSET}"
             )
-        return PreparedModel(self._model, tuple(self._reports), deviation)
+        return PreparedModel(self._model, tuple(self._reports), deviation, limit=self._limit)
 
     def _steps(self) -> tuple[Pass, ...]:
         shapes = (FixShapes(self._options.shapes),) if self._options.shapes else ()
@@ -194,6 +194,24 @@ class _Preparation:
     @property
     def _cost(self) -> Cost | None:
         return self._reports[-1].after if self._reports else None
+
+
+def load_reference(path: Path, options: PrepareOptions) -> onnx.ModelProto:
+    """Load what a model prepared with these options has to equal: the source, its end cut off.
+
+    Raises:
+        ModelError: see `prepare_model`.
+
+    """
+    model = load_model(path)
+    for step in _first_steps(options):
+        model, _ = step.run(model)
+    return model
+
+
+def _first_steps(options: PrepareOptions) -> tuple[Pass, ...]:
+    cuts: tuple[Pass, ...] = (DetachNms(),) if options.detach_nms else ()
+    return (Tidy(), Check(), *cuts)
 
 
 def load_model(path: Path) -> onnx.ModelProto:

@@ -99,6 +99,27 @@ def compare(
     return proof.attempt(second)
 
 
+def difference_on(
+    first: onnx.ModelProto,
+    second: onnx.ModelProto,
+    feeds: Sequence[tuple[Tensors, Tensors]],
+) -> float:
+    """Return the largest difference of two models' outputs; see `Proof.attempt`.
+
+    Args:
+        first: the reference.
+        second: the other.
+        feeds: what each of the two gets, for every comparison.
+
+    Raises:
+        ModelError: a model does not run.
+
+    """
+    sessions = [_session(runnable(model)) for model in (first, second)]
+    outputs = [[_run(session, feed) for session, feed in zip(sessions, pair)] for pair in feeds]
+    return _largest_difference([pair[0] for pair in outputs], [pair[1] for pair in outputs])
+
+
 def foreign_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Return the nodes that only some other runtime knows, such as TensorRT's plugins."""
     return [n for n in model.graph.node if n.domain not in _KNOWN_DOMAINS]
