@@ -85,5 +85,5 @@ def test_a_pad_that_was_not_folded_keeps_the_normalisation(value: float):
 def test_an_input_that_is_none():
     g = Graph()
     model = g.model(g.conv("x", 3, 5), PIXELS)
-    with pytest.raises(ModelError, match="no float32 input 'images' .* the model has: x"):
+    with pytest.raises(ModelError, match=r"no float32 input 'images' .* the model has: x"):
         fold_normalization(model, "images", MEAN, STD, 1)
