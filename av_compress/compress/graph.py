@@ -17,6 +17,8 @@ from av_compress.tensors import Array
 # Operators with weights, and which of their inputs is the weight.
 WEIGHTED: Mapping[str, int] = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
 
 class GraphIndex:
     """Looks up producers, consumers, constants and shapes of a model's top-level graph."""
@@ -36,7 +38,8 @@ class GraphIndex:
         """Tensor name -> the nodes that read it, in graph order, be it in their subgraphs."""
         found: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
-            for name in dict.fromkeys((*node.input, *captured(node))):
+            names = (*node.input, *captured(node)) if holds_graphs(node) else node.input
+            for name in dict.fromkeys(names):
                 found.setdefault(name, []).append(node)
         return found
 
@@ -105,6 +108,11 @@ class GraphIndex:
         if node.op_type == "Gemm" and attribute(node, "transB", 0):
             depth = weight.shape[1]
         return math.prod(extents) * int(depth)
+
+
+def holds_graphs(node: onnx.NodeProto) -> bool:
+    """Tell whether a node may hold subgraphs; true of control flow, and of what is not ONNX's."""
+    return bool(node.domain) or node.op_type in _CONTROL_FLOW
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

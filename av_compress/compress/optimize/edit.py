@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from av_compress.compress.graph import GraphIndex, captured, subgraphs
+from av_compress.compress.graph import GraphIndex, captured, holds_graphs, subgraphs
 from av_compress.compress.optimize.passes import copy_of, infer_shapes
 from av_compress.compress.optimize.standard import free_name
 from av_compress.tensors import Array
@@ -67,8 +67,9 @@ class Editor:
         wanted = f"{node.name}_{old or 'bias'}"
         shared = len(self.index.consumers.get(old, ())) > 1 or list(node.input).count(old) > 1
         if old in self.index.constants and not shared and old not in self.index.outputs:
+            # Lookups hold the tensor itself: they see the new value.
             self.index.constants[old].CopyFrom(numpy_helper.from_array(value, old))
-            self.changed()
+            self.edits += 1
             return
         name = self.constant(wanted, value)
         while len(node.input) <= position:
@@ -212,6 +213,7 @@ def _rename_inputs(node: onnx.NodeProto, old: str, new: str) -> None:
     for position, name in enumerate(node.input):
         if name == old:
             node.input[position] = new
-    for graph in subgraphs(node):
-        for inner in graph.node:
-            _rename_inputs(inner, old, new)
+    if holds_graphs(node):
+        for graph in subgraphs(node):
+            for inner in graph.node:
+                _rename_inputs(inner, old, new)

@@ -61,23 +61,24 @@ class FoldAffine(Droppable):
         """Fold until nothing more can be."""
         editor = Editor(model)
         folded: Counter[str] = Counter()
-        while (name := _fold_one(editor)) is not None:
-            folded[name] += 1
+        while found := _sweep(editor):
+            folded += found
         if not folded:
             return model, ""
         what = ", ".join(f"{count} {op_type}" for op_type, count in sorted(folded.items()))
         return editor.finish(), f"folded {what} into the weights next to them"
 
 
-def _fold_one(editor: Editor) -> str | None:
+def _sweep(editor: Editor) -> Counter[str]:
+    """Fold what can be folded, every node looked at once."""
+    folded: Counter[str] = Counter()
     for node in editor.nodes:
-        affine = affine_of(editor.index, node)
+        affine, op_type = affine_of(editor.index, node), str(node.op_type)
         if affine is None:
             continue
-        op_type = str(node.op_type)
         if _fold_behind(editor, node, affine) or _fold_before(editor, node, affine):
-            return op_type
-    return None
+            folded[op_type] += 1
+    return folded
 
 
 def affine_of(index: GraphIndex, node: onnx.NodeProto) -> Affine | None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -80,22 +81,22 @@ def suppression_of(model: onnx.ModelProto) -> Suppression | None:
     return Suppression(node, boxes, scores, turned, dependent)
 
 
-def detach(model: onnx.ModelProto, found: Suppression) -> onnx.ModelProto:
-    """Return the model with `boxes` and `scores` instead of what depends on the suppression."""
+def detach(
+    model: onnx.ModelProto, found: Suppression, names: Sequence[str] = (BOXES, SCORES)
+) -> onnx.ModelProto:
+    """Return the model with boxes and scores instead of what depends on the suppression."""
     editor = Editor(infer_shapes(model))
     turned = found.scores
     if found.turned:
         turned = editor.new_tensor(f"{found.scores}_by_box")
         editor.append("Transpose", [found.scores], turned, perm=[0, 2, 1])
     kept = [v.name for v in model.graph.output if v.name not in found.dependent]
-    names = []
-    for wanted, source in ((BOXES, found.boxes), (SCORES, turned)):
+    added = []
+    for wanted, source in zip(names, (found.boxes, turned)):
         name = editor.new_tensor(wanted)
         editor.append("Identity", [source], name)
-        names.append(name)
-    editor.set_outputs(
-        kept, [helper.make_tensor_value_info(n, TensorProto.FLOAT, [None] * 3) for n in names]
-    )
+        added.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3))
+    editor.set_outputs(kept, added)
     return editor.finish()
 
 

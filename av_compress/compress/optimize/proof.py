@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from av_compress.compress.graph import GraphIndex
+from av_compress.compress.optimize.nms import detach, suppression_of
 from av_compress.compress.optimize.passes import copy_of, infer_shapes
 from av_compress.errors import ModelError
 from av_compress.tensors import Array, Tensors
@@ -22,6 +23,7 @@ _KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # Extents for a dynamic first axis and for other dynamic axes, tried until the model runs. Two
 # frames first: what is right for one may be wrong for more.
 _EXTENTS = ((2, 64), (1, 64), (1, 224), (1, 640), (1, 32), (1, 1))
+_BEFORE_SUPPRESSION = ("proof_boxes", "proof_scores")
 
 
 class Proof:
@@ -126,8 +128,9 @@ def foreign_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return what of a model ONNX Runtime can run.
+    """Return what of a model can be run and compared.
 
+    A suppression is cut off with all behind it: what it picks may change with the last digit.
     Foreign nodes are cut out: what they read becomes outputs, what they make becomes inputs. The
     whole model where there are none.
 
@@ -135,9 +138,9 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
         ModelError: what a foreign node makes is read by others, and its type or shape is unknown.
 
     """
-    foreign = foreign_nodes(model)
+    foreign, suppression = foreign_nodes(model), suppression_of(model)
     if not foreign:
-        return model
+        return model if suppression is None else detach(model, suppression, _BEFORE_SUPPRESSION)
     index = GraphIndex(infer_shapes(model))
     cut = copy_of(model)
     graph = cut.graph
