@@ -74,6 +74,17 @@ class TestOpsets:
             prepared(model, tmp_path)
 
 
+def test_dead_and_double_nodes_go_and_constants_fold(tmp_path: Path):
+    g = Graph()
+    weight = g.op("Transpose", g.op("Mul", g.normal(3, 3, 4, 5), g.const(2)), perm=[3, 2, 0, 1])
+    first, second = (g.op("Relu", g.op("Conv", "x", weight)) for _ in range(2))
+    g.op("Exp", second)
+    result = prepared(g.model(g.op("Add", first, second)), tmp_path)
+    assert kinds(result.model) == ["Conv", "Relu", "Add"]
+    assert [list(t.dims) for t in result.model.graph.initializer] == [[5, 4, 3, 3]]
+    assert result.deviation < 1e-6
+
+
 def test_unsorted_nodes_constant_nodes_and_functions(tmp_path: Path):
     g = Graph()
     scale = numpy_helper.from_array(np.array(2, np.float32))

@@ -24,7 +24,7 @@ _QUANTISED = re.compile("Quantize|^QLinear|^QGemm$|^QAttention$|^(Conv|MatMul)In
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model takes for one frame; dynamic extents count as 1.
+    """What a model takes for one frame; dynamic and unknown extents count as 1.
 
     Attributes:
         nodes: of the top-level graph.

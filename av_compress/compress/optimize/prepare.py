@@ -142,6 +142,8 @@ class _Preparation:
         """Run every pass."""
         for step in self._steps():
             self._reports.append(self._take(step))
+        # What the optimisations made has no shapes that contradict each other either.
+        self._model, _ = InferShapes().run(self._model)
         proof = self._proof
         if not proof.possible:
             return PreparedModel(self._model, tuple(self._reports), None, proof.obstacle)
