@@ -71,7 +71,7 @@ setup(
         "numpy>=1.26",
         "opencv-python-headless>=4.6",
         "onnx>=1.16",
-        "onnx-ir>=0.1.12",
+        "onnx-ir>=0.1.16",
         "onnxslim>=0.1.50",
         "onnxruntime>=1.18",
         # FP8 in numpy; onnx-ir needs it too.

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av_compress.compress.refine.migration import migrate
 from common import save_results
 from fidelity import MODELS, ROOT, Detector
 from mixed_precision import EVERYTHING, spare
@@ -35,7 +36,6 @@ from av_compress.compress.observe.observers import HistogramObserver
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
 from av_compress.compress.plan.precision import make_plan
-from av_compress.compress.refine.migration import migrate
 from av_compress.compress.search.sensitivity import measure_sensitivity
 from av_compress.data.sampling import stride
 from av_compress.tensors import Tensors

@@ -138,8 +138,9 @@ def samples(model: onnx.ModelProto, count: int = 4) -> list[dict[str, np.ndarray
     """Return random inputs."""
     value = model.graph.input[0]
     shape = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     rng = np.random.default_rng(5)
-    return [{value.name: rng.normal(size=shape).astype(np.float32)} for _ in range(count)]
+    return [{value.name: rng.normal(size=shape).astype(dtype)} for _ in range(count)]
 
 
 def quantised(

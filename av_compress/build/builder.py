@@ -16,11 +16,12 @@ from av_compress.build.basis import make_bases
 from av_compress.build.candidates import Maker
 from av_compress.build.gates import Judge, make_judge, measuring_pipeline
 from av_compress.build.observing import DirectObserving, Observing
+from av_compress.build.preparation import prepare, prove_on_frames
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.story import build_report
 from av_compress.build.versions import tool_versions
-from av_compress.compress.optimize.prepare import PreparedModel, prepare_model
+from av_compress.compress.optimize.prepare import PreparedModel
 from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.compress.search.journal import Journal
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
@@ -38,7 +39,6 @@ from av_compress.fileio import atomic_directory, sha256_file, write_text
 from av_compress.progress import check_interrupt
 from av_compress.report.build_page import write_build_report
 from av_compress.tasks.base import Task
-from av_compress.tasks.registry import make_task
 
 # Frames whose input tensors models are timed with, in turn.
 TIMED_FRAMES = 4
@@ -110,8 +110,8 @@ def build_bundle(
 
 def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
     """Do all of a build but the writing; see `build_bundle`."""
-    task = make_task(recipe.task)
-    prepared = prepare_model(recipe.model)
+    preparation = prepare(recipe)
+    task, prepared = preparation.task, preparation.prepared
     rules = PrecisionRules.from_config(recipe.precision)
     with ExitStack() as stack:
         # Opened before anything that takes long: it tells whether the model fits the task.
@@ -119,6 +119,7 @@ def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
             closing(measuring_pipeline(task, prepared.model, exact=False))
         )
         samples = open_samples(recipe, stack)
+        prepared = prove_on_frames(recipe, preparation, samples.calibration)
         judge = None
         if recipe.gate is not None and samples.gate is not None:
             # Before the calibration: a gate that cannot be judged is told at once.

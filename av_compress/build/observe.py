@@ -18,12 +18,11 @@ from av_compress.build.parts import (
     UnobservedError,
     write_part,
 )
+from av_compress.build.preparation import prepare
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
-from av_compress.compress.optimize.prepare import prepare_model
 from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.errors import UsageError
-from av_compress.tasks.registry import make_task
 
 
 def open_parts(paths: Sequence[Path]) -> MergedObserving:
@@ -60,8 +59,8 @@ def observe_part(
         UsageError: everything was observed, or the part is empty.
 
     """
-    task = make_task(recipe.task)
-    model = prepare_model(recipe.model).model
+    preparation = prepare(recipe)
+    task, model = preparation.task, preparation.prepared.model
     rules = PrecisionRules.from_config(recipe.precision)
     observing = PartObserving(part, earlier)
     with ExitStack() as stack:

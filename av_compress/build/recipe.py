@@ -127,6 +127,29 @@ class SearchConfig:
 
 
 @dataclass(frozen=True)
+class OptimizeConfig:
+    """What may be done to the graph before it is quantised.
+
+    Attributes:
+        static_shapes: fix dynamic extents of the input to what the task feeds.
+        detach_nms: cut a suppression inside the model off.
+        fold_normalization: let the first layers normalise the pixels, as far as that is exact.
+        skip: names of passes that are left out.
+
+    """
+
+    static_shapes: bool = True
+    detach_nms: bool = False
+    fold_normalization: bool = False
+    skip: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> OptimizeConfig:
+        """Make it from the recipe's validated `optimize` section."""
+        return OptimizeConfig(**{**config, "skip": tuple(config.get("skip", ()))})
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A validated recipe.
 
@@ -135,6 +158,7 @@ class Recipe:
         folder: what relative paths are relative to.
         model: the ONNX file.
         task: task configuration.
+        optimize: what may be done to the graph.
         calibration: the calibration samples.
         threshold: how thresholds are chosen.
         gate: what candidates must pass, None where the user asked for nothing.
@@ -151,6 +175,7 @@ class Recipe:
     folder: Path
     model: Path
     task: Mapping[str, Any]
+    optimize: OptimizeConfig
     calibration: SampleConfig
     threshold: ThresholdConfig
     gate: GateConfig | None
@@ -212,6 +237,7 @@ def _with_defaults(content: Mapping[str, Any], stem: str) -> dict[str, Any]:
     }
     filled = {
         "name": stem,
+        "optimize": {},
         "precision": {},
         "emitters": ["tensorrt", "cpu"],
         "candidates": list(CANDIDATES),
@@ -270,6 +296,7 @@ def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
         folder=folder,
         model=folder / content["model"],
         task=content["task"],
+        optimize=OptimizeConfig.from_config(content["optimize"]),
         calibration=_samples(calibration),
         threshold=ThresholdConfig(calibration["threshold"], calibration["percentile"]),
         gate=None if content["gate"] is None else _gate(content["gate"]),

@@ -13,16 +13,15 @@ import yaml
 from av_compress.build.basis import Basis, make_bases
 from av_compress.build.gates import make_judge, measuring_pipeline
 from av_compress.build.observing import DirectObserving
+from av_compress.build.preparation import prepare
 from av_compress.build.recipe import Recipe, SearchConfig
 from av_compress.build.samples import open_samples
 from av_compress.build.search import Searcher
-from av_compress.compress.optimize.prepare import prepare_model
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
 from av_compress.compress.search.journal import Journal
 from av_compress.compress.search.plan_search import Search
 from av_compress.compress.search.sensitivity import NodeSensitivity
 from av_compress.errors import ConfigError
-from av_compress.tasks.registry import make_task
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ def measure(recipe: Recipe, emitter: str, journal: Journal, search: bool) -> Fin
         raise ConfigError(
             f"--emitter: {emitter!r} is not allowed; allowed: {', '.join(recipe.emitters)}"
         )
-    task, prepared = make_task(recipe.task), prepare_model(recipe.model)
+    preparation = prepare(recipe)
+    task, prepared = preparation.task, preparation.prepared
     rules = PrecisionRules.from_config(recipe.precision)
     alone = replace(recipe, emitters=(emitter,))
     with ExitStack() as stack:

@@ -40,7 +40,14 @@ def build_report(build: Build) -> BuildReport:
         searches={} if judge is None else dict(_searches(build, judge.config.max_loss)),
         macs={node.node: node.macs for node in _main_form(build).candidate.plan.nodes},
         passes=tuple(
-            PassRow(r.name, r.nodes_before, r.nodes_after, r.detail)
+            PassRow(
+                r.name,
+                r.nodes_before,
+                r.nodes_after,
+                r.detail,
+                (r.macs_before, r.macs_after),
+                r.deviation,
+            )
             for r in build.prepared.reports
         )
         + tuple(_steps(build)),

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -15,6 +16,8 @@ from av_compress.tensors import Array
 
 # Operators with weights, and which of their inputs is the weight.
 WEIGHTED: Mapping[str, int] = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 
 class GraphIndex:
@@ -32,10 +35,11 @@ class GraphIndex:
 
     @cached_property
     def consumers(self) -> Mapping[str, list[onnx.NodeProto]]:
-        """Tensor name -> the nodes that read it, in graph order."""
+        """Tensor name -> the nodes that read it, in graph order, be it in their subgraphs."""
         found: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
-            for name in dict.fromkeys(node.input):
+            names = (*node.input, *captured(node)) if holds_graphs(node) else node.input
+            for name in dict.fromkeys(names):
                 found.setdefault(name, []).append(node)
         return found
 
@@ -108,6 +112,38 @@ class GraphIndex:
         return math.prod(extents) * depth
 
 
+def holds_graphs(node: onnx.NodeProto) -> bool:
+    """Tell whether a node may hold subgraphs; true of control flow, and of what is not ONNX's."""
+    return bool(node.domain) or node.op_type in _CONTROL_FLOW
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node of control flow holds, without theirs."""
+    for attr in node.attribute:
+        if attr.type == onnx.AttributeProto.GRAPH:
+            yield attr.g
+        elif attr.type == onnx.AttributeProto.GRAPHS:
+            yield from attr.graphs
+
+
+def nested_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a node's subgraphs, and of theirs."""
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            yield inner
+            yield from nested_nodes(inner)
+
+
+def captured(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names that a node's subgraphs read, those of their own tensors among them."""
+    for graph in subgraphs(node):
+        yield from (value.name for value in graph.output)
+    for inner in nested_nodes(node):
+        yield from inner.input
+        for graph in subgraphs(inner):
+            yield from (value.name for value in graph.output)
+
+
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
     """Return an integer attribute of a node."""
     return next((int(a.i) for a in node.attribute if a.name == name), default)
@@ -123,9 +159,22 @@ def text_attribute(node: onnx.NodeProto, name: str, default: str = "") -> str:
     return next((str(a.s, "utf-8") for a in node.attribute if a.name == name), default)
 
 
-def ints_attribute(node: onnx.NodeProto, name: str) -> list[int]:
-    """Return a list attribute of a node; empty where it has none."""
-    return next((list(a.ints) for a in node.attribute if a.name == name), [])
+def int_list(node: onnx.NodeProto, name: str, default: Sequence[int] = ()) -> list[int]:
+    """Return a list of integers among a node's attributes."""
+    return next((list(a.ints) for a in node.attribute if a.name == name), list(default))
+
+
+def dequantised(index: GraphIndex, node: onnx.NodeProto) -> Array | None:
+    """Return what a DequantizeLinear makes of constants, None where it reads none."""
+    values = [index.constant(name) for name in node.input]
+    if any(value is None for value in values):
+        return None
+    integers, scale = np.asarray(values[0]), np.asarray(values[1])
+    axis = attribute(node, "axis", 1) % max(integers.ndim, 1)
+    shape = [-1 if i == axis else 1 for i in range(integers.ndim)] if scale.ndim else []
+    offset = np.zeros(1) if len(values) < 3 else np.asarray(values[2], np.float64).reshape(shape)
+    exact = (integers.astype(np.float64) - offset) * scale.astype(np.float64).reshape(shape)
+    return np.asarray(exact.astype(scale.dtype))
 
 
 def is_depthwise(node: onnx.NodeProto, weight: Array) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from av_compress.compress.graph import GraphIndex, attribute, ints_attribute, text_attribute
+from av_compress.compress.graph import GraphIndex, attribute, int_list, text_attribute
 from av_compress.tensors import Array
 
 Floats = npt.NDArray[np.float64]
@@ -56,9 +56,7 @@ class Layer:
     @property
     def channels(self) -> int:
         """How many channels the input has."""
-        if self.node.op_type == "Conv":
-            return int(self.weight.shape[1]) * self.groups
-        return int(self.weight.shape[1 if self._transposed else 0])
+        return input_channels(self.node, self.weight)
 
     @property
     def taps(self) -> int:
@@ -69,7 +67,7 @@ class Layer:
     def padded(self) -> bool:
         """Tell whether a convolution pads its input, with zeros."""
         automatic = text_attribute(self.node, "auto_pad", "NOTSET")
-        return automatic.startswith("SAME") or any(ints_attribute(self.node, "pads"))
+        return automatic.startswith("SAME") or any(int_list(self.node, "pads"))
 
     def matrix(self) -> Floats:
         """Return the weights as float64 [groups, outputs of a group, channels of a group * taps].
@@ -116,3 +114,45 @@ class Layer:
     @property
     def _transposed(self) -> bool:
         return self.node.op_type == "Gemm" and bool(attribute(self.node, "transB", 0))
+
+
+def input_channels(node: onnx.NodeProto, weight: Array) -> int:
+    """Count the input channels of a weighted node."""
+    if node.op_type == "Conv":
+        return int(weight.shape[1]) * attribute(node, "group", 1)
+    if node.op_type == "ConvTranspose":
+        return int(weight.shape[0])
+    return int(weight.shape[1 if attribute(node, "transB", 0) else 0])
+
+
+def output_channels(node: onnx.NodeProto, weight: Array) -> int:
+    """Count the output channels of a weighted node."""
+    if node.op_type == "Conv":
+        return int(weight.shape[0])
+    if node.op_type == "ConvTranspose":
+        return int(weight.shape[1]) * attribute(node, "group", 1)
+    return int(weight.shape[0 if attribute(node, "transB", 0) else 1])
+
+
+def per_input(node: onnx.NodeProto, weight: Array, values: Array) -> Array:
+    """Give one value an input channel the shape in which it multiplies a node's weight."""
+    ones = (1,) * (weight.ndim - 2)
+    if node.op_type == "ConvTranspose":
+        return values.reshape(-1, 1, *ones)
+    if node.op_type == "Conv":
+        groups = attribute(node, "group", 1)
+        rows = np.repeat(values.reshape(groups, -1), weight.shape[0] // groups, axis=0)
+        return rows.reshape(*weight.shape[:2], *ones)
+    return values[None, :] if attribute(node, "transB", 0) else values[:, None]
+
+
+def per_output(node: onnx.NodeProto, weight: Array, values: Array) -> Array:
+    """Give one value an output channel the shape in which it multiplies a node's weight."""
+    ones = (1,) * (weight.ndim - 2)
+    if node.op_type == "Conv":
+        return values.reshape(-1, 1, *ones)
+    if node.op_type == "ConvTranspose":
+        groups = attribute(node, "group", 1)
+        rows = np.repeat(values.reshape(groups, -1), weight.shape[0] // groups, axis=0)
+        return rows.reshape(*weight.shape[:2], *ones)
+    return values[:, None] if attribute(node, "transB", 0) else values[None, :]

@@ -20,12 +20,24 @@ FP32 = "fp32"
 
 @dataclass(frozen=True)
 class PassRow:
-    """What one pass of the preparation did."""
+    """What one pass of the preparation did.
+
+    Attributes:
+        name: of the pass.
+        nodes_before: number of nodes that it found.
+        nodes_after: number of nodes that it left.
+        detail: in words.
+        macs: multiply-accumulates a frame before and after it; None where they are not told.
+        deviation: how far it moved the outputs, relative to the largest; None: not measured.
+
+    """
 
     name: str
     nodes_before: int
     nodes_after: int
     detail: str
+    macs: tuple[int, int] | None = None
+    deviation: float | None = None
 
 
 @dataclass(frozen=True)

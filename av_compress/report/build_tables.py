@@ -275,10 +275,13 @@ def pass_table(passes: Sequence[PassRow]) -> Table:
             one.detail or Cell("nothing to do", "quiet"),
             f"{one.nodes_before}",
             f"{one.nodes_after}",
+            *((NONE, NONE) if one.macs is None else map(amount, one.macs)),
+            NONE if one.deviation is None else general(one.deviation, 2),
         )
         for one in passes
     ]
-    return Table(("pass", "what it did", "nodes before", "after"), rows, left=2)
+    headers = ("pass", "what it did", "nodes before", "after", "MACs before", "after", "moved by")
+    return Table(headers, rows, left=2)
 
 
 def hash_table(manifest: Manifest) -> Table:

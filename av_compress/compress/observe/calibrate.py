@@ -90,7 +90,8 @@ class _Watched:
         self._buffers = {
             name: np.empty(shape, np.float32)
             for name, shape in self._shapes.items()
-            if all(isinstance(extent, int) for extent in shape)
+            # Nothing known of a shape looks like a scalar's.
+            if shape and all(isinstance(extent, int) for extent in shape)
         }
 
     def run(self, tensors: Tensors) -> dict[str, Array]:

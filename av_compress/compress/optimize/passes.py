@@ -1,25 +1,42 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Passes: small objects that check or change a model, and report what they did."""
+"""Passes: small objects that check or change a model, and what is reported of them."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import onnx
-from onnx import numpy_helper, shape_inference, version_converter
+from onnx import shape_inference
 
+from av_compress.compress.graph import GraphIndex, nested_nodes
 from av_compress.errors import ModelError
 
 OPSET = 19
-# The oldest IR whose graphs may keep constants out of the inputs, and that opset 19 came with.
-IR_VERSION = 9
+# Reordered sums differ by some units in the last place per layer; a wrong conversion by far more.
+TOLERANCE = 1e-3
 
 _QUANTISED = re.compile("Quantize|^QLinear|^QGemm$|^QAttention$|^(Conv|MatMul)Integer")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model takes for one frame; dynamic and unknown extents count as 1.
+
+    Attributes:
+        nodes: of the top-level graph.
+        macs: multiply-accumulates of the nodes with constant weights, two FLOPs each.
+        elements: elements of all tensors that nodes make: what is written to memory where nothing
+            is fused.
+
+    """
+
+    nodes: int
+    macs: int
+    elements: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,12 @@ class PassReport:
         nodes_before: number of nodes that it found.
         nodes_after: number of nodes that it left.
         detail: in words; empty where nothing changed.
+        macs_before: multiply-accumulates a frame that it found.
+        macs_after: multiply-accumulates a frame that it left.
+        elements_before: elements of all activations that it found.
+        elements_after: elements of all activations that it left.
+        deviation: largest difference that it made to the outputs, relative to the largest output;
+            None where it changed nothing, or where the model cannot be run.
 
     """
 
@@ -38,17 +61,34 @@ class PassReport:
     nodes_before: int
     nodes_after: int
     detail: str
+    macs_before: int = 0
+    macs_after: int = 0
+    elements_before: int = 0
+    elements_after: int = 0
+    deviation: float | None = None
+
+    @property
+    def after(self) -> Cost:
+        """What the model takes after the pass."""
+        return Cost(self.nodes_after, self.macs_after, self.elements_after)
 
 
 class Pass(Protocol):
     """A step of the preparation. Deterministic: equal models in, equal models out.
 
     Attributes:
-        name: in reports and errors.
+        name: in reports, errors and recipes.
+        required: nothing works without it: where it fails, the build fails. Other passes are
+            dropped where they change what the model computes.
+        rewrites: it touches arithmetic, so that what it does has to be proven.
+        tolerance: how much it may change the outputs, relative to the largest output.
 
     """
 
     name: str
+    required: bool
+    rewrites: bool
+    tolerance: float
 
     def requires(self, model: onnx.ModelProto) -> None:
         """Check this pass's precondition.
@@ -59,159 +99,101 @@ class Pass(Protocol):
         """
 
     def run(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        """Return the changed model and what was done, in words."""
+        """Return the changed model, or the same object, and what was done in words."""
         ...
 
 
-def apply(step: Pass, model: onnx.ModelProto) -> tuple[onnx.ModelProto, PassReport]:
-    """Check a pass's precondition, run it and report."""
+class Required:
+    """Most passes of the preparation proper: no precondition, and nothing works without them."""
+
+    required = True
+    rewrites = True
+    tolerance = TOLERANCE
+
+    def requires(self, model: onnx.ModelProto) -> None:
+        """Need nothing."""
+
+
+class Droppable:
+    """Most optimisations: no precondition, and dropped where they do harm."""
+
+    required = False
+    rewrites = True
+    tolerance = TOLERANCE
+
+    def requires(self, model: onnx.ModelProto) -> None:
+        """Need nothing."""
+
+
+def apply(
+    step: Pass, model: onnx.ModelProto, before: Cost | None = None
+) -> tuple[onnx.ModelProto, PassReport]:
+    """Check a pass's precondition, run it and report; whether it is right is not checked here.
+
+    Args:
+        step: the pass.
+        model: it stays as it is.
+        before: its cost, where that is known.
+
+    """
     step.requires(model)
-    before = len(model.graph.node)
+    known = cost(model) if before is None else before
     changed, detail = step.run(model)
-    return changed, PassReport(step.name, before, len(changed.graph.node), detail)
+    after = known if changed is model else cost(changed)
+    return changed, report_of(step.name, known, after, detail)
 
 
-class Check:
-    """The model is valid ONNX, in floating point, and not quantised already."""
-
-    name = "check"
-
-    def requires(self, model: onnx.ModelProto) -> None:
-        """Need at least one node."""
-        if not model.graph.node:
-            raise ModelError("the model has no nodes")
-
-    def run(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        """Check; the model stays as it is."""
-        try:
-            onnx.checker.check_model(model)
-        except onnx.checker.ValidationError as error:
-            text = " ".join(str(error).split())
-            raise ModelError(f"the model is not valid ONNX: {text[:300]}") from error
-        refuse_quantised(model)
-        broken = [t.name for t in model.graph.initializer if not _is_finite(t)]
-        if broken:
-            raise ModelError(f"the model holds NaN or infinity in {', '.join(broken[:3])}")
-        foreign = Counter(node.domain for node in model.graph.node if node.domain)
-        return model, "; ".join(f"{n} nodes of domain {d}" for d, n in sorted(foreign.items()))
+def report_of(
+    name: str, before: Cost, after: Cost, detail: str, deviation: float | None = None
+) -> PassReport:
+    """Report a pass by the cost of the model before and after it."""
+    return PassReport(
+        name,
+        before.nodes,
+        after.nodes,
+        detail,
+        before.macs,
+        after.macs,
+        before.elements,
+        after.elements,
+        deviation,
+    )
 
 
-class SeparateConstants:
-    """Old exporters list constants among the inputs: only true inputs stay there."""
-
-    name = "separate constants"
-
-    def requires(self, model: onnx.ModelProto) -> None:
-        """Need nothing."""
-
-    def run(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        """Remove initialisers from the graph's inputs."""
-        constants = {tensor.name for tensor in model.graph.initializer}
-        inputs = [value for value in model.graph.input if value.name not in constants]
-        removed = len(model.graph.input) - len(inputs)
-        if not inputs:
-            raise ModelError("the model has no inputs")
-        changed = _copy(model)
-        del changed.graph.input[:]
-        changed.graph.input.extend(inputs)
-        changed.ir_version = max(changed.ir_version, IR_VERSION)
-        return changed, f"{removed} constants are no inputs any more" if removed else ""
+def cost(model: onnx.ModelProto) -> Cost:
+    """Count what a model takes, whether or not its shapes have been inferred."""
+    counted = infer_shapes(model)
+    for node in counted.graph.node:
+        if node.op_type == "Constant":
+            for attr in node.attribute:
+                if attr.name == "value":
+                    counted.graph.initializer.add().CopyFrom(attr.t)
+                    counted.graph.initializer[-1].name = node.output[0]
+    index = GraphIndex(counted)
+    made = [name for node in counted.graph.node for name in node.output]
+    shapes = [index.shape(name) for name in made if name and name not in index.constants]
+    elements = sum(math.prod(extent or 1 for extent in shape) for shape in shapes if shape)
+    macs = sum(index.macs(node) for node in counted.graph.node)
+    return Cost(len(counted.graph.node), macs, elements)
 
 
-class RaiseOpset:
-    """Opset 19: FP16 scales in Q/DQ, and the newest that JetPack 6 reads with room to spare."""
-
-    name = "raise opset"
-
-    def requires(self, model: onnx.ModelProto) -> None:
-        """Need the default domain at 7 to 20."""
-        version = opset_of(model)
-        if not 7 <= version <= 20:
-            raise ModelError(f"the model has opset {version}; from 7 to 20 can be compressed")
-
-    def run(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        """Convert by ONNX's own converter."""
-        version = opset_of(model)
-        if version >= OPSET:
-            return model, ""
-        try:
-            changed = version_converter.convert_version(model, OPSET)
-        except Exception as error:  # The converter raises RuntimeError and others of its own.
-            raise ModelError(
-                f"the model cannot be raised from opset {version} to {OPSET}: {error}; export it "
-                f"again with opset {OPSET}"
-            ) from error
-        return changed, f"from {version} to {OPSET}"
-
-
-class Simplify:
-    """Constant folding, dead and duplicate nodes, Conv+BN and Pad folding, by onnxslim."""
-
-    name = "simplify"
-
-    def requires(self, model: onnx.ModelProto) -> None:
-        """Need nothing."""
-
-    def run(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        """Simplify until nothing changes."""
-        import onnxslim
-
-        before = Counter(node.op_type for node in model.graph.node)
-        changed = onnxslim.slim(_copy(model))
-        if not isinstance(changed, onnx.ModelProto):
-            raise ModelError("onnxslim returned no model")
-        after = Counter(node.op_type for node in changed.graph.node)
-        gone = ", ".join(f"{n} {op}" for op, n in sorted((before - after).items()))
-        return changed, f"removed {gone}" if gone else ""
-
-
-class NameNodes:
-    """Every node gets a name of its own, so that plans and reports can speak of it."""
-
-    name = "name nodes"
-
-    def requires(self, model: onnx.ModelProto) -> None:
-        """Need nothing."""
-
-    def run(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        """Name the nameless and the doubles after what they make."""
-        changed = _copy(model)
-        taken: set[str] = set()
-        named = 0
-        for node in changed.graph.node:
-            if not node.name or node.name in taken:
-                made = next((name for name in node.output if name), "nothing")
-                node.name = _free_name(f"{node.op_type}_{made}", taken)
-                named += 1
-            taken.add(node.name)
-        return changed, f"named {named} nodes" if named else ""
-
-
-class InferShapes:
-    """Every tensor gets its shape."""
-
-    name = "infer shapes"
-
-    def requires(self, model: onnx.ModelProto) -> None:
-        """Need a sorted graph, which the check has seen to."""
-
-    def run(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        """Infer by ONNX's own inference."""
-        try:
-            inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        except shape_inference.InferenceError as error:
-            raise ModelError(f"the model's shapes contradict each other: {error}") from error
-        return inferred, ""
+def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy with the shapes that can be inferred; never fails."""
+    try:
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except (shape_inference.InferenceError, ValueError, RuntimeError):
+        return copy_of(model)
 
 
 def refuse_quantised(model: onnx.ModelProto) -> None:
     """Check that a model is none that a quantiser has written.
 
     Raises:
-        ModelError: it holds quantised operators.
+        ModelError: it holds quantised operators, at the top or in a subgraph.
 
     """
-    found = sorted({n.op_type for n in model.graph.node if _QUANTISED.search(n.op_type)})
+    nodes = [*model.graph.node, *(n for node in model.graph.node for n in nested_nodes(node))]
+    found = sorted({n.op_type for n in nodes if _QUANTISED.search(n.op_type)})
     if found:
         raise ModelError(
             f"the model is quantised already ({', '.join(found)}); start from the FP32 model it "
@@ -224,21 +206,8 @@ def opset_of(model: onnx.ModelProto) -> int:
     return next((int(o.version) for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0)
 
 
-def _is_finite(tensor: onnx.TensorProto) -> bool:
-    if tensor.data_type not in {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}:
-        return True
-    return bool(np.isfinite(numpy_helper.to_array(tensor)).all())
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy that may be changed."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 1
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    return name

@@ -4,40 +4,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime as ort
 
+from av_compress.compress.optimize.activations import RewriteActivations
+from av_compress.compress.optimize.check import Check
+from av_compress.compress.optimize.constants import DequantizeConstants
+from av_compress.compress.optimize.float16 import CastToFloat
+from av_compress.compress.optimize.focus import StrideFocus
+from av_compress.compress.optimize.fold_affine import FoldAffine
+from av_compress.compress.optimize.fold_pad import FoldPad
+from av_compress.compress.optimize.fold_places import FoldPlaces
+from av_compress.compress.optimize.layout import ShortenLayout
+from av_compress.compress.optimize.nms import DetachNms
 from av_compress.compress.optimize.passes import (
-    Check,
-    InferShapes,
-    NameNodes,
+    OPSET,
+    TOLERANCE,
+    Cost,
     Pass,
     PassReport,
-    RaiseOpset,
-    SeparateConstants,
-    Simplify,
     apply,
+    cost,
+    report_of,
 )
+from av_compress.compress.optimize.proof import Proof, compare
+from av_compress.compress.optimize.standard import (
+    ChangeOpset,
+    InferShapes,
+    NameNodes,
+    Simplify,
+    Tidy,
+)
+from av_compress.compress.optimize.static_shapes import FixShapes
+from av_compress.compress.optimize.transposes import CancelTransposes
 from av_compress.errors import ModelError
+from av_compress.tensors import Tensors
 
-PASSES: tuple[Pass, ...] = (
-    Check(),
-    SeparateConstants(),
-    RaiseOpset(),
-    Simplify(),
-    NameNodes(),
-    InferShapes(),
+# What onnxslim lacks, in an order in which one prepares the ground for the next.
+OPTIMIZATIONS: tuple[Pass, ...] = (
+    DequantizeConstants(),
+    StrideFocus(),
+    FoldPad(),
+    CancelTransposes(),
+    ShortenLayout(),
+    FoldPlaces(),
+    FoldAffine(),
+    RewriteActivations(),
 )
 
-# Reordered sums differ by some units in the last place per layer; a wrong conversion by far more.
-_TOLERANCE = 1e-3
-# Extent that a dynamic axis gets for the comparison.
-_DYNAMIC_EXTENT = 1
+
+__all__ = ["PrepareOptions", "PreparedModel", "compare", "load_model", "prepare_model"]
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What may be done to a model.
+
+    Attributes:
+        shapes: input name -> extents that dynamic inputs are fixed to.
+        detach_nms: cut a suppression inside the model off, see `nms.DetachNms`.
+        skip: names of passes of `OPTIMIZATIONS`, or `simplify`, that are not to run.
+
+    """
+
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    detach_nms: bool = False
+    skip: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -45,41 +80,140 @@ class PreparedModel:
     """A model ready to be calibrated and quantised.
 
     Attributes:
-        model: FP32, raised opset, simplified, every node named, shapes inferred.
+        model: FP32, opset 19, optimised, every node named, shapes inferred.
         reports: what each pass did.
-        deviation: largest difference from the source model's outputs on random input, relative to
-            the largest output.
+        deviation: largest difference from the source model's outputs on random input, and on the
+            samples where some were given, relative to the largest output; None where the model
+            does not run here.
+        unproven: why equality could not be proven; empty where it was.
+        limit: the largest deviation that is allowed; more for a source in FP16.
 
     """
 
     model: onnx.ModelProto
     reports: tuple[PassReport, ...]
-    deviation: float
+    deviation: float | None
+    unproven: str = ""
+    limit: float = TOLERANCE
 
 
-def prepare_model(path: Path) -> PreparedModel:
-    """Load a model and run every pass of `PASSES` on it.
+def prepare_model(
+    path: Path, options: PrepareOptions = PrepareOptions(), samples: Sequence[Tensors] = ()
+) -> PreparedModel:
+    """Load a model, run the passes on it, and prove what each of them does.
+
+    A pass that is not needed is dropped where it changes what the model computes, or where that
+    cannot be found out; its report says so.
+
+    Args:
+        path: the ONNX file.
+        options: what may be done.
+        samples: real inputs (name -> array) on which equality is proven beside random ones.
 
     Raises:
-        ModelError: the file is absent or not ONNX, a pass's precondition does not hold, or the
-            prepared model computes something else than the source.
+        ModelError: the file is absent or not ONNX, a needed pass's precondition does not hold, or
+            the prepared model computes something else than the source.
 
     """
     source = load_model(path)
-    model, reports = source, []
-    for step in PASSES:
+    try:
+        return _Preparation(source, options, samples).run()
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+class _Preparation:
+    """A model on its way through the passes, with the proof of what has been done to it."""
+
+    def __init__(
+        self, source: onnx.ModelProto, options: PrepareOptions, samples: Sequence[Tensors]
+    ) -> None:
+        self._options = options
+        self._reports: list[PassReport] = []
+        for step in _first_steps(options):
+            source, report = apply(step, source, self._cost)
+            self._reports.append(report)
+        # What the model computes from here on is what has to stay.
+        self._model = source
+        self._limit = TOLERANCE
+        self._proof = Proof(source, samples, options.shapes)
+
+    def run(self) -> PreparedModel:
+        """Run every pass."""
+        for step in self._steps():
+            self._reports.append(self._take(step))
+        # What the optimisations made has no shapes that contradict each other either.
+        self._model, _ = InferShapes().run(self._model)
+        proof = self._proof
+        if not proof.possible:
+            return PreparedModel(self._model, tuple(self._reports), None, proof.obstacle)
+        deviation = proof.total
+        if deviation > self._limit:
+            raise ModelError(
+                f"the prepared model differs from the source by {deviation:.2g} of the largest "
+                f"output (allowed {self._limit:g}); export the model again with opset {OPSET}"
+            )
+        return PreparedModel(self._model, tuple(self._reports), deviation, limit=self._limit)
+
+    def _steps(self) -> tuple[Pass, ...]:
+        shapes = (FixShapes(self._options.shapes),) if self._options.shapes else ()
+        first = (CastToFloat(), *shapes, ChangeOpset(), Simplify(), NameNodes(), InferShapes())
+        steps: tuple[Pass, ...] = (*first, *OPTIMIZATIONS)
+        return tuple(step for step in steps if step.name not in self._options.skip)
+
+    def _take(self, step: Pass) -> PassReport:
+        """Run a pass, and keep what it did where that is right."""
+        if not step.required and not self._proof.possible:
+            return self._untouched(step, "not tried: that it is right could not be proven")
         try:
-            model, report = apply(step, model)
+            changed, report = apply(step, self._model, self._cost)
+            deviation = self._measure(step, changed)
         except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
-        reports.append(report)
-    deviation = compare(source, model)
-    if deviation > _TOLERANCE:
-        raise ModelError(
-            f"{path}: the prepared model differs from the source by {deviation:.2g} of the "
-            f"largest output (allowed {_TOLERANCE:g}); export the model again with opset 19"
-        )
-    return PreparedModel(model, tuple(reports), deviation)
+            if step.required:
+                raise
+            return self._untouched(step, f"dropped: {error}")
+        if deviation is not None and deviation > step.tolerance:
+            said = f"it changes the outputs by {deviation:.2g} of the largest"
+            if step.required:
+                raise ModelError(f"{step.name}: {said} (allowed {step.tolerance:g})")
+            return self._untouched(step, f"dropped: {said}")
+        if deviation is not None:
+            self._proof.accept()
+            self._limit = max(self._limit, step.tolerance)
+        self._model = changed
+        return replace(report, deviation=deviation)
+
+    def _measure(self, step: Pass, changed: onnx.ModelProto) -> float | None:
+        """Return how far a pass moved the outputs; None where it touched no arithmetic."""
+        if changed is self._model or not step.rewrites or not self._proof.possible:
+            return None
+        return self._proof.attempt(changed)
+
+    def _untouched(self, step: Pass, detail: str) -> PassReport:
+        here = self._cost or cost(self._model)
+        return report_of(step.name, here, here, detail)
+
+    @property
+    def _cost(self) -> Cost | None:
+        return self._reports[-1].after if self._reports else None
+
+
+def load_reference(path: Path, options: PrepareOptions) -> onnx.ModelProto:
+    """Load what a model prepared with these options has to equal: the source, its end cut off.
+
+    Raises:
+        ModelError: see `prepare_model`.
+
+    """
+    model = load_model(path)
+    for step in _first_steps(options):
+        model, _ = step.run(model)
+    return model
+
+
+def _first_steps(options: PrepareOptions) -> tuple[Pass, ...]:
+    cuts: tuple[Pass, ...] = (DetachNms(),) if options.detach_nms else ()
+    return (Tidy(), Check(), *cuts)
 
 
 def load_model(path: Path) -> onnx.ModelProto:
@@ -121,67 +255,3 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
         onnx.load_external_data_for_model(model, str(folder))
     except Exception as error:  # ValidationError, ValueError, OSError by version and cause.
         raise ModelError(f"{path}: its external data cannot be read: {error}") from error
-
-
-def compare(first: onnx.ModelProto, second: onnx.ModelProto) -> float:
-    """Return the largest difference of two models' outputs on random input.
-
-    Inputs are drawn once, in the pixel range 0..255 for float tensors of rank 4 and as a standard
-    normal for others. The difference is relative to the largest magnitude of the first model's
-    outputs.
-
-    Raises:
-        ModelError: a model does not run.
-
-    """
-    sessions = [_session(model) for model in (first, second)]
-    feeds = {node.name: _random(node) for node in sessions[1].get_inputs()}
-    left, right = (_run(session, feeds) for session in sessions)
-    names = [node.name for node in sessions[0].get_outputs()]
-    return max(_difference(left[name], right[name]) for name in names)
-
-
-def _session(model: onnx.ModelProto) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's errors have no common base class.
-        raise ModelError(f"ONNX Runtime cannot load the model: {error}") from error
-
-
-def _run(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
-    names = [node.name for node in session.get_outputs()]
-    wanted = {node.name for node in session.get_inputs()} & set(feeds)
-    try:
-        values = session.run(names, {name: feeds[name] for name in wanted})
-    except Exception as error:  # ONNX Runtime's errors have no common base class.
-        raise ModelError(f"ONNX Runtime cannot run the model: {error}") from error
-    return dict(zip(names, values))
-
-
-def _random(node: Any) -> Any:
-    rng = np.random.default_rng(0)
-    shape = [extent if isinstance(extent, int) else _DYNAMIC_EXTENT for extent in node.shape]
-    kind = node.type.removeprefix("tensor(").removesuffix(")")
-    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
-    if "float" not in dtype:
-        return np.zeros(shape, dtype)
-    values = rng.uniform(0, 255, shape) if len(shape) == 4 else rng.normal(size=shape)
-    return values.astype(dtype)
-
-
-def _difference(left: Any, right: Any) -> float:
-    left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
-    if left.shape != right.shape:
-        return float("inf")
-    known = np.isfinite(left)
-    if not np.array_equal(known, np.isfinite(right)):
-        return float("inf")
-    left, right = left[known], right[known]
-    if left.size == 0:
-        return 0.0
-    scale = max(float(np.abs(left).max()), 1e-12)
-    return float(np.abs(left - right).max()) / scale

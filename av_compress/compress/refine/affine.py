@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from av_compress.compress.graph import GraphIndex, ints_attribute, text_attribute
+from av_compress.compress.graph import GraphIndex, int_list, text_attribute
 from av_compress.compress.layers import Layer
 from av_compress.compress.refine.constants import constant_value, set_input
 from av_compress.errors import ModelError
@@ -158,7 +158,7 @@ def _checked(index: GraphIndex, node: onnx.NodeProto, affine: Affine) -> Layer:
 
 def _take_padding(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.NodeProto:
     """Let a node of its own pad what a convolution has padded."""
-    pads = ints_attribute(node, "pads")
+    pads = int_list(node, "pads")
     half = len(pads) // 2
     everywhere = np.array([0, 0, *pads[:half], 0, 0, *pads[half:]], np.int64)
     name = f"{node.name}_pads"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from av_compress.compress.graph import ints_attribute, text_attribute
+from av_compress.compress.graph import int_list, text_attribute
 from av_compress.compress.layers import Floats, Layer
 from av_compress.tensors import Array
 
@@ -36,9 +36,9 @@ def patches(layer: Layer, values: Array, count: int, rng: np.random.Generator) -
         rows = values.reshape(-1, values.shape[-1])
         return rows[_draw(len(rows), count, rng)][:, None, :].astype(np.float64)
     kernel = layer.weight.shape[2:]
-    dilations = ints_attribute(layer.node, "dilations") or [1, 1]
-    strides = ints_attribute(layer.node, "strides") or [1, 1]
-    top, left, bottom, right = ints_attribute(layer.node, "pads") or [0, 0, 0, 0]
+    dilations = int_list(layer.node, "dilations") or [1, 1]
+    strides = int_list(layer.node, "strides") or [1, 1]
+    top, left, bottom, right = int_list(layer.node, "pads") or [0, 0, 0, 0]
     padded = np.pad(values, ((0, 0), (0, 0), (top, bottom), (left, right)))
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations))
     # A view: only the places that are drawn are copied.
