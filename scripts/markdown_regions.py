@@ -45,6 +45,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def number(value: float, digits: int = 2) -> str:
+    """Write a number; what rounds to zero has no sign."""
+    return f"{value + 0.0:.{digits}f}".replace("-0.00", "0.00")
+
+
 def update(files: Sequence[Path], kind: str, regions: Regions, check: bool) -> int:
     """Fill the regions of files, or check that they are filled already.
 
