@@ -67,6 +67,8 @@ LABELS = {
     "openvino_nncf_performance": "OpenVINO, NNCF performance",
     "openvino_nncf_mixed": "OpenVINO, NNCF mixed",
 }
+# Runtime or quantiser -> where it is installed.
+ENVIRONMENTS = {"onnxruntime": "onnxruntime", "openvino": "nncf"}
 EVERYTHING = {"first": True, "prediction": True, "min_channels": 1}
 
 
@@ -173,19 +175,19 @@ def build(case: Case, contestant: str) -> tuple[Path, dict[str, Any]]:
     return bundle.artefact("cpu"), {"int8_mac_share": round(share, 4)}
 
 
-def drive(case: Case, environment: str, output: Path, options: Mapping[str, Any]) -> Path:
+def drive(case: Case, peer: str, output: Path, options: Mapping[str, Any]) -> Path:
     """Let a peer quantise the model; return what it wrote."""
     written = output.with_suffix(".json")
     written.write_text(json.dumps(dict(options)), encoding="utf-8")
     source = case.source
-    if environment == "onnxruntime" and case.detector is not None:
+    if peer == "onnxruntime" and case.detector is not None:
         # It writes invalid graphs from opset 11.
         source = case.folder / "prepared.onnx"
         onnx.save(case.detector.model, source)
     calibration = case.folder / "calibration.npz"
     arguments = [str(source), str(calibration), str(output), str(written)]
     log = output.with_suffix(".log")
-    with open_driver(Environment(environment), f"drive_{environment}.py", arguments, log):
+    with open_driver(Environment(ENVIRONMENTS[peer]), f"drive_{peer}.py", arguments, log):
         pass
     return output
 
@@ -205,9 +207,8 @@ def make(case: Case, contestant: str) -> tuple[str, Path, dict[str, Any]]:
         path = drive(case, "onnxruntime", case.folder / f"{contestant}.onnx", options)
         return "onnxruntime", path, {}
     if contestant.startswith("openvino_nncf"):
-        preset = contestant.removeprefix("openvino_nncf_")
-        options = {"preset": preset, "fast_bias_correction": True}
-        path = drive(case, "nncf", case.folder / f"{contestant}.xml", options)
+        preset = {"preset": contestant.removeprefix("openvino_nncf_")}
+        path = drive(case, "openvino", case.folder / f"{contestant}.xml", preset)
         return "openvino", path, {}
     return contestant.removesuffix("_fp32"), case.source, {}
 
@@ -265,7 +266,7 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
             except PeerError as error:
                 figures[contestant] = {"failed": str(error)}
                 continue
-            environment = Environment("nncf" if runtime == "openvino" else "onnxruntime")
+            environment = Environment(ENVIRONMENTS[runtime])
             arguments = [runtime, str(path), str(case.folder / "inputs.npz")]
             log = case.folder / f"{contestant}.serve.log"
             process = stack.enter_context(open_driver(environment, "serve.py", arguments, log))

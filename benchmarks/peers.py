@@ -85,8 +85,8 @@ PEERS: Mapping[str, Peer] = {
     "nncf_bias_correction": Peer(
         "NNCF, performance, full bias correction", "nncf", {**NNCF, "fast_bias_correction": False}
     ),
-    "nncf_for_tensorrt": Peer(
-        "NNCF, performance, as TensorRT takes it", "nncf", {**NNCF, "activations": "tensorrt"}
+    "nncf_per_tensor": Peer(
+        "NNCF, performance, activations per tensor", "nncf", {**NNCF, "activations": "per_tensor"}
     ),
     "nncf_control_ap50": Peer(
         "NNCF, accuracy control, AP50 drop 0.25", "nncf", {**NNCF, "max_drop": 0.0025}, "ap50"
@@ -97,10 +97,10 @@ PEERS: Mapping[str, Peer] = {
         {**NNCF, "max_drop": 0.05},
         "agreement_ap",
     ),
-    "nncf_control_for_tensorrt": Peer(
-        "NNCF, the same, as TensorRT takes it",
+    "nncf_control_per_tensor": Peer(
+        "NNCF, the same, activations per tensor",
         "nncf",
-        {**NNCF, "max_drop": 0.05, "activations": "tensorrt"},
+        {**NNCF, "max_drop": 0.05, "activations": "per_tensor"},
         "agreement_ap",
     ),
     **{

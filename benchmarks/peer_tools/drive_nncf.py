@@ -1,8 +1,8 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""NNCF on ONNX or OpenVINO models; runs in its own environment, without av_compress.
+"""NNCF on ONNX models; runs in its own environment, without av_compress.
 
-python drive_nncf.py MODEL.onnx CALIBRATION.npz OUTPUT.onnx|.xml OPTIONS.json
+python drive_nncf.py MODEL.onnx CALIBRATION.npz OUTPUT.onnx OPTIONS.json
 
 With accuracy control the metric is another process's: a request `{"model": PATH, "samples":
 [...]}` a line on stdout, the metric a line on stdin.
@@ -58,11 +58,9 @@ class Scorer:
 
 def parameters(chosen: dict[str, Any]) -> AdvancedQuantizationParameters:
     found = AdvancedQuantizationParameters()
-    if chosen["activations"] == "tensorrt":
-        # One scale for all channels, and int8 even where nothing is negative.
-        found.activations_quantization_params = QuantizationParameters(
-            per_channel=False, signedness_to_force=True
-        )
+    if chosen["activations"] == "per_tensor":
+        # It refuses to make them signed as well.
+        found.activations_quantization_params = QuantizationParameters(per_channel=False)
     return found
 
 
@@ -76,12 +74,6 @@ def main() -> None:
         "subset_size": len(samples),
         "fast_bias_correction": chosen["fast_bias_correction"],
     }
-    if output.endswith(".xml"):
-        import openvino
-
-        found = nncf.quantize(openvino.Core().read_model(path), data, **how)
-        openvino.save_model(found, output, compress_to_fp16=False)
-        return
     model = onnx.load(path)
     if chosen["max_drop"] is None:
         found = nncf.quantize(model, data, advanced_parameters=parameters(chosen), **how)
