@@ -27,12 +27,14 @@ lint: $(STAMP)
 # The models and data of some are not part of the project: see docs/benchmarks.md.
 benchmarks: demo
 	$(BIN)/python benchmarks/observers.py
-	$(BIN)/python benchmarks/cpu_emitter.py
 	$(BIN)/python benchmarks/node_overhead.py --bundle out/demo/bundle --minutes 10
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/mixed_precision.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/thresholds.py
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/cpu_peers.py
+	$(BIN)/python benchmarks/build.py
 	$(BIN)/python scripts/render_benchmarks.py
 
 setup: $(STAMP)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import peer_tables
 from calibration_tables import sampling, thresholds
 from markdown_regions import number, table, update
 
@@ -176,22 +177,9 @@ def calibration(written: Callable[[Result], str]) -> Callable[[Result], str]:
     return read
 
 
-def cpu_emitter(figures: Result) -> str:
-    labels = {
-        "fp32": "FP32",
-        "cpu": "`cpu` form",
-        "tensorrt": "`tensorrt` form (not made for this)",
-    }
-    rows = [
-        (label, number(figures["median_ms"][name]), f"{figures['speed_of_fp32'][name]:.2f} x")
-        for name, label in labels.items()
-    ]
-    share = f"{100 * figures['int8_mac_share']:.1f} %"
-    return (
-        f"{figures['size']}x{figures['size']}, {figures['threads']} thread, median of "
-        f"{figures['rounds']} runs in turn; {share} of the arithmetic in INT8.\n\n"
-        + table(("model", "median ms", "speed of FP32"), rows)
-    )
+def peers(figures: Result) -> str:
+    ours = load("mixed_precision")
+    return peer_tables.peers(figures, {} if ours is None else ours["figures"])
 
 
 def kinds(figures: Result) -> str:
@@ -314,12 +302,16 @@ SUMMARY: Mapping[str, tuple[tuple[str, Callable[[Result], str], str], ...]] = {
             "≤ 1 / 30",
         ),
     ),
-    "cpu_emitter": (
+    "cpu_peers": (
         (
-            "speed of the `cpu` form, FP32 = 1, one thread",
-            lambda figures: f"{figures['speed_of_fp32']['cpu']:.2f} x",
-            "≥ 1.4 x",
+            "speed of the `cpu` form on a YOLOv8n-like network, FP32 = 1",
+            peer_tables.cpu_speed,
+            "≥ 1.5 x",
         ),
+        ("the same on the slowest of the real detectors", peer_tables.slowest_detector, "≥ 1.5 x"),
+    ),
+    "build": (
+        ("peak memory of a whole build, 128 samples", peer_tables.build_memory, "≤ 1536 MiB"),
     ),
     "node_overhead": (
         (
@@ -342,7 +334,9 @@ REGIONS = {
     "sampling": of("sampling", sampling),
     "thresholds": of("thresholds", thresholds),
     "observers": of("observers", observers),
-    "cpu_emitter": of("cpu_emitter", cpu_emitter),
+    "peers": of("peers", peers),
+    "cpu_peers": of("cpu_peers", peer_tables.cpu_peers),
+    "build": of("build", peer_tables.build),
     "node_overhead": of("node_overhead", node_overhead),
     "kinds": of("kinds", kinds),
 }
