@@ -4,10 +4,12 @@
 
     python benchmarks/mixed_precision.py [--data ../shared/data] [--models NAME ...]
 
-The `tensorrt` form, thresholds by MSE, scales of depthwise convolutions migrated. Nodes are spared
-in the order of their measured sensitivity (output error for each multiply-accumulate) until at
-least the wanted share of multiply-accumulates is left in INT8. Calibrated and ranked on the train
-images, judged on the val images, every Q/DQ pair computed as it stands, FP32 around them. The
+The recipe has no list of layers: every node may be INT8, its channels are centred and aligned
+where that pays, its weights rounded so that they make up for each other's errors, thresholds are
+chosen by MSE. Nodes are spared in the order of their measured sensitivity (how far detections
+move when the node alone is INT8, for each multiply-accumulate) until at least the wanted share
+of multiply-accumulates is left in INT8. All of it on the train images; judged on the val images
+is the artefact itself, every Q/DQ pair computed as it stands and every FP16 tensor rounded. The
 interval is the 95 % bootstrap interval of the AP50 difference over val images.
 """
 
@@ -15,29 +17,32 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from common import save_results
 from fidelity import MODELS, ROOT, Detector, Judge
 
-from av_compress.compress.emit.quantize import quantize, tensors_to_observe
-from av_compress.compress.observe.calibrate import Calibrator
-from av_compress.compress.observe.channels import ChannelProbe
-from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
-from av_compress.compress.plan.precision import Precision, PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.refine.migration import migrate
-from av_compress.compress.search.sensitivity import NodeSensitivity, measure_sensitivity
+from av_compress.build.basis import Basis
+from av_compress.build.recipe import Recipe, load_recipe
+from av_compress.build.search import Searcher
+from av_compress.build.sensitivity import open_searcher
+from av_compress.compress.emit.simulate import simulate_half
+from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.compress.refine.refine import affines_of
+from av_compress.compress.refine.refinement import Refinement
+from av_compress.compress.search.journal import Journal
+from av_compress.compress.search.plan_search import affordable
 from av_compress.metrics.average_precision import average_precision, map_labels
 from av_compress.tasks.base import Detections2D
 
 SHARES = (1.0, 0.99, 0.98, 0.97, 0.96, 0.95, 0.90, 0.85)
-EVERYTHING = PrecisionRules(
-    base=Precision.FP32, first=True, prediction=True, migrate=True, gemv=True, min_channels=1
-)
 # What is wanted at 95 % INT8: loss of AP50, agreement AP50 and AP50:95, in points.
 WANTED_SHARE, WANTED_LOSS = 0.95, 0.25
 WANTED_AGREEMENT = {
@@ -46,17 +51,6 @@ WANTED_AGREEMENT = {
     "fastestdet_352": (95.0, 82.0),
 }
 RESAMPLES = 200
-
-
-def spare(plan: PrecisionPlan, ranking: Sequence[NodeSensitivity], share: float) -> PrecisionPlan:
-    """Spare the dearest nodes that fit into what may be left out of INT8."""
-    total = sum(node.macs for node in plan.nodes)
-    allowed, reasons = (1.0 - share) * total, {}
-    for node in ranking:
-        if node.macs <= allowed:
-            allowed -= node.macs
-            reasons[node.node] = "dear"
-    return plan.spared(reasons)
 
 
 def bootstrap(
@@ -78,48 +72,89 @@ def bootstrap(
     return [round(float(v), 2) for v in np.percentile(losses, [2.5, 97.5])]
 
 
+def recipe_of(name: str, data: Path, folder: Path) -> Recipe:
+    """Write and read the recipe that leaves everything to measurement."""
+    coco = data / "camera" / "coco"
+
+    def source(split: str) -> dict[str, Any]:
+        annotations = coco / f"instances_{split}2017.json"
+        return {"type": "coco", "path": str(coco), "annotations": str(annotations)}
+
+    task = yaml.safe_load((ROOT / "test/data/tasks" / f"{name}.yaml").read_text())
+    content = {
+        "model": str(data / "camera" / f"{name}.onnx"),
+        "task": task,
+        "calibration": {"source": source("train"), "samples": 26},
+        "gate": {"source": source("val"), "samples": 27, "metric": "agreement_ap"},
+        "search": {"frames": 26},
+        "emitters": ["tensorrt"],
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return load_recipe(path)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A detector, its searcher, and what judges its forms."""
+
+    searcher: Searcher
+    detector: Detector
+    judge: Judge
+
+    def figures(self, basis: Basis, plan: PrecisionPlan) -> dict[str, Any]:
+        """Judge the artefact itself: FP16 around INT8, every tensor rounded as it stands."""
+        emitted = basis.emit(plan, "tensorrt")
+        results = self.detector.detect(simulate_half(emitted))
+        found = self.judge.measure(results)
+        fp32 = self.judge.measure(self.judge.reference)
+        return {
+            "int8_mac_share": round(plan.int8_mac_share(), 4),
+            "nodes_spared": len(basis.plan.quantised() - plan.quantised()),
+            "ap50_loss": round(fp32["ap50"] - found["ap50"], 2),
+            "ap50_loss_interval": bootstrap(self.detector, self.judge.reference, results),
+            **found,
+        }
+
+
 def measure(name: str, data: Path) -> dict[str, Any]:
     detector = Detector.open(name, data)
     judge = Judge(detector, detector.detect(detector.model))
-    fp32 = judge.measure(judge.reference)
-    inputs = list(detector.calibration())
-    plan = make_plan(detector.model, EVERYTHING)
-    probe = ChannelProbe(detector.model, plan)
-    for tensors in inputs:
-        probe.observe(tensors)
-    model, migrated = migrate(detector.model, probe.factors())
-    calibrator = Calibrator(model, tensors_to_observe(model, plan, "tensorrt"))
-    for tensors in inputs:
-        calibrator.observe(tensors)
-    ranges = {n: find_range(o, ThresholdMethod.MSE) for n, o in calibrator.observers.items()}
     started = time.perf_counter()
-    ranking = measure_sensitivity(model, plan, ranges, "tensorrt", inputs)
-    seconds = time.perf_counter() - started
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        recipe = recipe_of(name, data, folder)
+        searcher = open_searcher(recipe, "tensorrt", Journal(), stack)
+        prepared = time.perf_counter()
+        ranking = searcher.sensitivities()
+    ranked = time.perf_counter()
+    contest, basis = Contest(searcher, detector, judge), searcher.basis
     curve = []
     for share in SHARES:
-        kept = spare(plan, ranking, share)
-        results = detector.detect(quantize(model, kept, ranges, {}, "tensorrt"))
-        found = judge.measure(results)
-        curve.append(
-            {
-                "int8_mac_share": round(kept.int8_mac_share(), 4),
-                "nodes_spared": len(plan.quantised() - kept.quantised()),
-                "ap50_loss": round(fp32["ap50"] - found["ap50"], 2),
-                "ap50_loss_interval": bootstrap(detector, judge.reference, results),
-                **found,
-            }
-        )
+        names = affordable(basis.plan, ranking, share)
+        kept = basis.plan.spared(dict.fromkeys(names, "dear"))
+        curve.append(contest.figures(basis, kept))
         show(name, curve[-1])
+    nearest = replace(basis, refinements={"tensorrt": Refinement(affines_of(basis.choices))})
+    rounding = contest.figures(nearest, basis.plan)
+    show(f"{name}, nearest", rounding)
     return {
-        "fp32": fp32,
-        "migrated": len(migrated),
-        "folded": sum(bool(m.folded_into) for m in migrated),
-        "sensitivity_seconds": round(seconds, 1),
+        "fp32": judge.measure(judge.reference),
+        "migrated": len(basis.choices),
+        "centred": sum(choice.affine.shifted for choice in basis.choices.values()),
+        "refinement_seconds": round(prepared - started, 1),
+        "sensitivity_seconds": round(ranked - prepared, 1),
         "dearest": [
-            {"node": s.node, "error": float(f"{s.error:.3g}"), "macs": s.macs}
+            {
+                "node": s.node,
+                "shift": None if s.shift is None else float(f"{s.shift:.3g}"),
+                "error": float(f"{s.error:.3g}"),
+                "macs": s.macs,
+            }
             for s in ranking[:10]
         ],
         "curve": curve,
+        "rounded_to_nearest": rounding,
     }
 
 

@@ -108,7 +108,7 @@ def test_migrated_scales_take_a_second_round(world: Path, tmp_path: Path, capsys
     changes = {"model": "depthwise.onnx", "precision": {"migrate": True}}
     path = recipe(world, "migrate", **changes, emitters=["tensorrt", "cpu"])
     first = [observe(path, f"{n}/2", tmp_path / f"first{n}.npz") for n in (1, 2)]
-    assert "channels of 1 tensors over 3 frames" in capsys.readouterr().out
+    assert "channels of 20 tensors over 3 frames" in capsys.readouterr().out
     assert build(path, tmp_path / "early", "--observed", *first) == 1
     assert "run av-compress observe once more, with --observed" in capsys.readouterr().err
     # What the first round has of the other form is not observed again.

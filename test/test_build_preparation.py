@@ -36,7 +36,7 @@ from av_compress.compress.optimize.static_shapes import FixShapes
 from av_compress.errors import ConfigError, ModelError
 from av_compress.validation import load_schema
 
-FRAMES = SampleSet(MemorySource(frames(3)), (0, 1, 2), "stride")
+FRAMES = SampleSet(MemorySource(frames(3)), (0, 1, 2), "stride", ("",) * 3)
 
 
 @pytest.fixture(scope="module")

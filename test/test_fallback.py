@@ -72,7 +72,8 @@ def test_refused_candidates_keep_their_figures(fallen: Path):
         assert check.figure > 0.0
         assert (check.limit, check.verdict) == (0.0, "failed")
         assert first.reason == check.reason
-        assert 0.5 < first.int8_mac_share < 1.0
+        # With a search, the rules let everything be INT8.
+        assert 0.5 < first.int8_mac_share <= 1.0
         assert first.bytes > 0
 
 

@@ -147,7 +147,7 @@ def test_losses_of_classes_are_those_of_the_gates_metric():
     """Two cars and a person; the candidate misses one car, and moves the person's box."""
     truth = detections((0, 0, 10, 10, 0.9, 0), (20, 0, 30, 10, 0.8, 0), (40, 0, 60, 40, 0.9, 1))
     found = detections((0, 0, 10, 10, 0.9, 0), (40, 0, 60, 32, 0.9, 1))
-    samples = SampleSet(source=None, indices=(0,), sampling="stride")
+    samples = SampleSet(source=None, indices=(0,), sampling="stride", hashes=("",))
     judge = Judge(config(), samples, ("car", "person"), Observed((truth,)), None)
     for metric, expected in (
         # Half the cars: precision 1 up to recall 0.5, that is at 51 of the 101 recalls. The

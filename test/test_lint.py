@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -213,7 +214,11 @@ def test_the_build_refuses_a_form_that_breaks_a_rule(network, monkeypatch):
     assert quantize(network, plan, ranges, {}, "tensorrt").graph.node
     wrong = convolution(axis=1).const("x_zero", np.uint8(0)).model()
     honest = forms.EMITTERS["tensorrt"]
-    emitter = forms.Emitter(honest.narrow, honest.tensors_to_observe, lambda *_: wrong)
+    emitter = SimpleNamespace(
+        narrow=honest.narrow,
+        tensors_to_observe=honest.tensors_to_observe,
+        emit=lambda *_: wrong,
+    )
     monkeypatch.setitem(forms.EMITTERS, "tensorrt", emitter)
     with pytest.raises(ModelError, match=r"x_q: makes UINT8 \[zero-point-uint8\].*weight-axis"):
         quantize(network, plan, ranges, {}, "tensorrt")

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx
@@ -24,6 +24,7 @@ from av_compress.compress.emit.quantize import (
 from av_compress.compress.observe.statistics import Wanted
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
 from av_compress.compress.refine.affine import insert_affines
+from av_compress.compress.refine.bias import Shifts, correct_biases
 from av_compress.compress.refine.choose_affine import Choice
 from av_compress.compress.refine.refine import (
     affines_of,
@@ -33,8 +34,12 @@ from av_compress.compress.refine.refine import (
 )
 from av_compress.compress.refine.refinement import Refinement
 from av_compress.compress.search.plan_search import Search
+from av_compress.engines.forms import FORMS
 from av_compress.tasks.base import Task
 from av_compress.tensors import Tensors
+
+# Means need fewer frames than ranges do.
+CORRECTION_FRAMES = 16
 
 
 @dataclass(frozen=True)
@@ -165,10 +170,29 @@ def _rounded(
         return basis
     affines = affines_of(basis.choices)
     refined = insert_affines(basis.model, affines)
-    inputs = _Inputs(task, samples)
-    weights = round_weights(refined, basis.plan.quantised(), inputs, grids)
-    refinements = {e: Refinement(affines, weights.get(e, {})) for e in emitters}
-    return Basis(basis.model, basis.plan, basis.calibration, basis.choices, refinements)
+    quantised = basis.plan.quantised()
+    weights = round_weights(refined, quantised, _Inputs(task, samples), grids)
+    found = {e: Refinement(affines, weights.get(e, {})) for e in emitters}
+    some = [t for t, _ in zip(_Inputs(task, samples), range(CORRECTION_FRAMES))]
+    # Where kernels add biases as integers, forms store them so, each in steps of its own.
+    for emitter in (e for e in grids if FORMS[e].simulated):
+        found[emitter] = _corrected(basis, emitter, found[emitter], some)
+    return replace(basis, refinements=found)
+
+
+def _corrected(
+    basis: Basis, emitter: str, refinement: Refinement, inputs: Sequence[Tensors]
+) -> Refinement:
+    """Correct the biases of a form; where it leaves some nodes in float, of the others."""
+    plan = narrow_plan(basis.model, basis.plan, emitter).in_fp32()
+
+    def emit(shifts: Shifts) -> onnx.ModelProto:
+        shifted = {emitter: replace(refinement, biases=shifts)}
+        return replace(basis, refinements=shifted).emit(plan, emitter)
+
+    label = f"correct biases: {emitter}"
+    shifts = correct_biases(basis.model, emit, plan.quantised(), inputs, label)
+    return replace(refinement, biases=shifts)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from av_compress.build.basis import Basis, make_bases
+from av_compress.build.basis import make_bases
 from av_compress.build.gates import make_judge, measuring_pipeline
 from av_compress.build.observing import DirectObserving
 from av_compress.build.preparation import prepare
@@ -57,6 +57,23 @@ def measure(recipe: Recipe, emitter: str, journal: Journal, search: bool) -> Fin
         DataError: samples are missing or unusable.
 
     """
+    with ExitStack() as stack:
+        searcher = open_searcher(recipe, emitter, journal, stack)
+        ranking = searcher.sensitivities()
+        basis = searcher.search(ranking) if search else searcher.basis
+    return Findings(basis.plan, ranking, basis.search, searcher.judge.config.metric)
+
+
+def open_searcher(recipe: Recipe, emitter: str, journal: Journal, stack: ExitStack) -> Searcher:
+    """Make all that a search needs of a recipe; see `measure`.
+
+    Args:
+        recipe: with a gate, whose metric counts.
+        emitter: one of its forms.
+        journal: what was measured earlier.
+        stack: closes what is opened.
+
+    """
     if recipe.gate is None:
         raise ConfigError("gate: sensitivities need a gate, whose metric they are measured in")
     if emitter not in recipe.emitters:
@@ -64,21 +81,15 @@ def measure(recipe: Recipe, emitter: str, journal: Journal, search: bool) -> Fin
             f"--emitter: {emitter!r} is not allowed; allowed: {', '.join(recipe.emitters)}"
         )
     preparation = prepare(recipe)
-    task, prepared = preparation.task, preparation.prepared
+    task, model = preparation.task, preparation.prepared.model
     rules = PrecisionRules.from_config(recipe.precision)
+    reference = stack.enter_context(closing(measuring_pipeline(task, model, exact=False)))
+    samples = open_samples(recipe, stack).calibration
+    judge = make_judge(recipe.gate, samples, reference, "search")
     alone = replace(recipe, emitters=(emitter,))
-    with ExitStack() as stack:
-        reference = stack.enter_context(
-            closing(measuring_pipeline(task, prepared.model, exact=False))
-        )
-        samples = open_samples(recipe, stack).calibration
-        judge = make_judge(recipe.gate, samples, reference, "search")
-        bases = make_bases(alone, prepared.model, rules, task, samples, DirectObserving())
-        config = recipe.search or SearchConfig()
-        searcher = Searcher(emitter, bases[emitter], config, task, judge, journal)
-        ranking = searcher.sensitivities()
-        basis: Basis = searcher.search(ranking) if search else bases[emitter]
-    return Findings(basis.plan, ranking, basis.search, recipe.gate.metric)
+    bases = make_bases(alone, model, rules, task, samples, DirectObserving())
+    config = recipe.search or SearchConfig()
+    return Searcher(emitter, bases[emitter], config, task, judge, journal)
 
 
 def table(found: Findings) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
+from av_compress.compress.layers import Floats
 from av_compress.compress.refine.affine import Affine, insert_affines
 from av_compress.compress.refine.constants import constant_value, set_input
 from av_compress.compress.refine.rounding import RoundedWeight
@@ -22,11 +23,13 @@ class Refinement:
     Attributes:
         affines: what is done to the channels of a node's input.
         weights: a node's weights, rounded already, for the model with all of `affines` in it.
+        biases: what is added to a node's bias, float64 [output channels].
 
     """
 
     affines: Mapping[str, Affine] = field(default_factory=dict)
     weights: Mapping[str, RoundedWeight] = field(default_factory=dict)
+    biases: Mapping[str, Floats] = field(default_factory=dict)
 
     def apply(self, model: onnx.ModelProto, nodes: Iterable[str]) -> onnx.ModelProto:
         """Return a model with the refinements of some nodes in it.
@@ -43,17 +46,21 @@ class Refinement:
         affines = {name: affine for name, affine in self.affines.items() if name in chosen}
         changed = insert_affines(model, affines)
         for node in changed.graph.node:
+            if node.name not in chosen:
+                continue
             rounded = self.weights.get(node.name)
-            if rounded is not None and node.name in chosen:
-                _set_weight(changed, node, rounded)
+            if rounded is not None:
+                set_input(changed, node, 1, rounded.weight)
+                _add_to_bias(changed, node, rounded.bias_shift)
+            if node.name in self.biases:
+                _add_to_bias(changed, node, self.biases[node.name])
         return changed
 
 
-def _set_weight(model: onnx.ModelProto, node: onnx.NodeProto, rounded: RoundedWeight) -> None:
-    set_input(model, node, 1, rounded.weight)
-    if node.op_type == "MatMul" or not rounded.bias_shift.any():
+def _add_to_bias(model: onnx.ModelProto, node: onnx.NodeProto, shift: Floats) -> None:
+    if node.op_type == "MatMul":
         return
     bias = np.zeros(1)
     if len(node.input) > 2 and node.input[2]:
         bias = constant_value(model, node.input[2]).astype(np.float64)
-    set_input(model, node, 2, (bias + rounded.bias_shift).astype(np.float32))
+    set_input(model, node, 2, (bias + shift).astype(np.float32))
