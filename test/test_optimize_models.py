@@ -245,6 +245,7 @@ class TestForeignOperators:
         assert opset_of(result.model) == OPSET
         said = details(result)["fold affine"]
         assert said == "not tried: that it is right could not be proven"
+        assert details(result)["prove"] == f"not proven: {result.unproven}"
 
     @pytest.mark.parametrize("form", ["tensorrt", "cpu"])
     def test_quantised_around(self, tmp_path: Path, form: str):

@@ -146,6 +146,7 @@ class _Preparation:
         self._model, _ = InferShapes().run(self._model)
         proof = self._proof
         if not proof.possible:
+            self._reports.append(self._untouched("prove", f"not proven: {proof.obstacle}"))
             return PreparedModel(self._model, tuple(self._reports), None, proof.obstacle)
         deviation = proof.total
         if deviation > self._limit:
@@ -159,24 +160,25 @@ class _Preparation:
         shapes = (FixShapes(self._options.shapes),) if self._options.shapes else ()
         first = (CastToFloat(), *shapes, ChangeOpset(), Simplify(), NameNodes(), InferShapes())
         steps: tuple[Pass, ...] = (*first, *OPTIMIZATIONS)
-        return tuple(step for step in steps if step.name not in self._options.skip)
+        skip = self._options.skip
+        return tuple(step for step in steps if step.required or step.name not in skip)
 
     def _take(self, step: Pass) -> PassReport:
         """Run a pass, and keep what it did where that is right."""
         if not step.required and not self._proof.possible:
-            return self._untouched(step, "not tried: that it is right could not be proven")
+            return self._untouched(step.name, "not tried: that it is right could not be proven")
         try:
             changed, report = apply(step, self._model, self._cost)
             deviation = self._measure(step, changed)
         except ModelError as error:
             if step.required:
                 raise
-            return self._untouched(step, f"dropped: {error}")
+            return self._untouched(step.name, f"dropped: {error}")
         if deviation is not None and deviation > step.tolerance:
             said = f"it changes the outputs by {deviation:.2g} of the largest"
             if step.required:
                 raise ModelError(f"{step.name}: {said} (allowed {step.tolerance:g})")
-            return self._untouched(step, f"dropped: {said}")
+            return self._untouched(step.name, f"dropped: {said}")
         if deviation is not None:
             self._proof.accept()
             self._limit = max(self._limit, step.tolerance)
@@ -189,9 +191,9 @@ class _Preparation:
             return None
         return self._proof.attempt(changed)
 
-    def _untouched(self, step: Pass, detail: str) -> PassReport:
+    def _untouched(self, name: str, detail: str) -> PassReport:
         here = self._cost or cost(self._model)
-        return report_of(step.name, here, here, detail)
+        return report_of(name, here, here, detail)
 
     @property
     def _cost(self) -> Cost | None:
