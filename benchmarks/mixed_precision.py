@@ -31,7 +31,6 @@ from fidelity import MODELS, ROOT, Detector, Judge
 
 from av_compress.build.basis import Basis
 from av_compress.build.recipe import Recipe, load_recipe
-from av_compress.build.search import Searcher
 from av_compress.build.sensitivity import open_searcher
 from av_compress.compress.emit.simulate import simulate_half
 from av_compress.compress.plan.precision import PrecisionPlan
@@ -96,9 +95,8 @@ def recipe_of(name: str, data: Path, folder: Path) -> Recipe:
 
 @dataclass(frozen=True)
 class Contest:
-    """A detector, its searcher, and what judges its forms."""
+    """A detector, and what judges its forms."""
 
-    searcher: Searcher
     detector: Detector
     judge: Judge
 
@@ -126,9 +124,9 @@ def measure(name: str, data: Path) -> dict[str, Any]:
         recipe = recipe_of(name, data, folder)
         searcher = open_searcher(recipe, "tensorrt", Journal(), stack)
         prepared = time.perf_counter()
-        ranking = searcher.sensitivities()
+        basis = searcher.measured()
     ranked = time.perf_counter()
-    contest, basis = Contest(searcher, detector, judge), searcher.basis
+    contest, ranking = Contest(detector, judge), basis.ranking or ()
     curve = []
     for share in SHARES:
         names = affordable(basis.plan, ranking, share)

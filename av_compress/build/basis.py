@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from av_compress.build.calibration import Calibration, calibrate
 from av_compress.build.observing import Observation, Observing
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import SampleSet
+from av_compress.compress.emit.insertion import symmetric_activation
 from av_compress.compress.emit.quantize import (
     adapt_rules,
     narrow_plan,
@@ -23,7 +24,7 @@ from av_compress.compress.emit.quantize import (
 )
 from av_compress.compress.observe.statistics import Wanted
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.refine.affine import insert_affines
+from av_compress.compress.refine.affine import insert_affines, migrated_input
 from av_compress.compress.refine.bias import Shifts, correct_biases
 from av_compress.compress.refine.choose_affine import Choice
 from av_compress.compress.refine.refine import (
@@ -34,6 +35,7 @@ from av_compress.compress.refine.refine import (
 )
 from av_compress.compress.refine.refinement import Refinement
 from av_compress.compress.search.plan_search import Search
+from av_compress.compress.search.sensitivity import NodeSensitivity
 from av_compress.engines.forms import FORMS
 from av_compress.tasks.base import Task
 from av_compress.tensors import Tensors
@@ -52,6 +54,8 @@ class Basis:
         calibration: ranges and magnitudes of its tensors, with all refinements in place.
         choices: node name -> what is done to its input channels while it is INT8.
         refinements: form -> what is done to the nodes that are INT8 in it.
+        alternative: the same without a migration; None where nothing was migrated.
+        ranking: what each node costs alone in INT8, the dearest first; None: not measured.
         search: how its plan was found; None where the rules alone made it.
 
     """
@@ -61,7 +65,31 @@ class Basis:
     calibration: Calibration
     choices: Mapping[str, Choice] = field(default_factory=dict)
     refinements: Mapping[str, Refinement] = field(default_factory=dict)
+    alternative: Basis | None = None
+    ranking: tuple[NodeSensitivity, ...] | None = None
     search: Search | None = None
+
+    def keeping(self, migrated: Collection[str]) -> Basis:
+        """Return this with the migrations of some nodes, the others as in the alternative."""
+        other = self.alternative
+        if other is None:
+            return self
+        dropped = {name for name in self.choices if name not in migrated}
+        calibration = self.calibration.joined(other.calibration)
+        refinements = {
+            emitter: own.without(dropped, other.refinements.get(emitter, Refinement()))
+            for emitter, own in self.refinements.items()
+        }
+        choices = {name: c for name, c in self.choices.items() if name in migrated}
+        notes = {name: c.affine.description for name, c in choices.items()}
+        return replace(
+            self,
+            plan=other.plan.with_notes(notes),
+            calibration=calibration,
+            choices=choices,
+            refinements=refinements,
+            alternative=None,
+        )
 
     def emit(self, plan: PrecisionPlan, emitter: str) -> onnx.ModelProto:
         """Write the model in a form.
@@ -108,7 +136,13 @@ def make_bases(
     for emitters, own in emitters_apart(recipe, rules):
         basis = make_basis(recipe, model, own, task, samples, emitters, observing)
         if own.round:
-            basis = _rounded(basis, emitters, task, samples)
+            basis = _rounded(basis, own, emitters, task, samples)
+        if basis.choices:
+            plain = replace(own, migrate=False, depthwise=True)
+            other = make_basis(recipe, model, plain, task, samples, emitters, observing)
+            if own.round:
+                other = _rounded(other, own, emitters, task, samples)
+            basis = replace(basis, alternative=other)
         bases |= dict.fromkeys(emitters, basis)
     return bases
 
@@ -142,8 +176,20 @@ def make_basis(
     refined = insert_affines(model, affines)
     wanted = {t for emitter in emitters for t in tensors_to_observe(refined, plan, emitter)}
     calibration = calibrate(refined, sorted(wanted), task, samples, recipe.threshold, observing)
-    refinements = dict.fromkeys(emitters, Refinement(affines))
+    choices = {
+        name: replace(choice, affine=choice.affine.snapped(step))
+        for name, choice in choices.items()
+        if (step := _step(plan, calibration.ranges[migrated_input(name)], emitters[0]))
+    }
+    refinements = dict.fromkeys(emitters, Refinement(affines_of(choices)))
     return Basis(model, plan, calibration, choices, refinements)
+
+
+def _step(plan: PrecisionPlan, limits: tuple[float, float], emitter: str) -> float:
+    """Return the step of an activation's quantiser in a form that migrates."""
+    grid = weight_grid(plan, emitter)
+    scale = symmetric_activation(*limits).scale
+    return float(scale if grid is None else grid.snap(scale))
 
 
 def _choices(
@@ -162,7 +208,11 @@ def _choices(
 
 
 def _rounded(
-    basis: Basis, emitters: Sequence[str], task: Task[Any, Any], samples: SampleSet
+    basis: Basis,
+    rules: PrecisionRules,
+    emitters: Sequence[str],
+    task: Task[Any, Any],
+    samples: SampleSet,
 ) -> Basis:
     """Round the weights of each form that leaves it to others."""
     grids = {e: g for e in emitters if (g := weight_grid(basis.plan, e)) is not None}
@@ -175,7 +225,7 @@ def _rounded(
     found = {e: Refinement(affines, weights.get(e, {})) for e in emitters}
     some = [t for t, _ in zip(_Inputs(task, samples), range(CORRECTION_FRAMES))]
     # Where kernels add biases as integers, forms store them so, each in steps of its own.
-    for emitter in (e for e in grids if FORMS[e].simulated):
+    for emitter in (e for e in grids if FORMS[e].simulated and rules.correct_bias):
         found[emitter] = _corrected(basis, emitter, found[emitter], some)
     return replace(basis, refinements=found)
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -48,6 +48,16 @@ class Calibration:
     methods: Mapping[str, str]
     magnitudes: Mapping[str, float]
     record: CalibrationRecord
+
+    def joined(self, other: Calibration) -> Calibration:
+        """Return this with the tensors of another model over the same frames added."""
+        return replace(
+            self,
+            observers={**other.observers, **self.observers},
+            ranges={**other.ranges, **self.ranges},
+            methods={**other.methods, **self.methods},
+            magnitudes={**other.magnitudes, **self.magnitudes},
+        )
 
 
 def calibrate(

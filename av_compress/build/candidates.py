@@ -16,7 +16,7 @@ from av_compress.build.basis import Basis
 from av_compress.build.gates import Judge, make_judge, split_metric
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import BuildSamples
-from av_compress.build.search import search_basis
+from av_compress.build.search import Searcher, search_basis
 from av_compress.compress.emit.quantize import narrow_plan, quantize
 from av_compress.compress.emit.simulate import simulate_half
 from av_compress.compress.observe.calibrate import MagnitudeProbe
@@ -104,15 +104,34 @@ class Maker:
         return {"int8": self._int8, "fp16": self._fp16, "fp32": self._fp32}[kind](emitter)
 
     def _int8(self, emitter: str) -> Emitted | Skipped:
-        basis = self.bases[emitter]
+        basis = self._basis(emitter)
         if not narrow_plan(basis.model, basis.plan, emitter).quantised():
             return Skipped("the precision rules let no node be INT8 in this form")
         return self._quantised(emitter, "int8", basis)
 
+    def _basis(self, emitter: str) -> Basis:
+        """Return what a form is emitted from, with the migrations that were measured to pay."""
+        basis, search = self.bases[emitter], self.recipe.search
+        if basis.alternative is None or search is None:
+            return basis
+        if emitter not in self._measured:
+            try:
+                searcher = Searcher(emitter, basis, search, self.task, self._seen, self.journal)
+            except DataError:
+                # Nothing is seen on the calibration frames that could move.
+                return basis
+            self._measured[emitter] = searcher.measured()
+        return self._measured[emitter]
+
+    @cached_property
+    def _measured(self) -> dict[str, Basis]:
+        """What was measured so far."""
+        return {}
+
     def _mixed(
         self, emitter: str, earlier: Sequence[AttemptRecord], aim: float
     ) -> Emitted | Skipped:
-        basis, search = self.bases[emitter], self.recipe.search
+        basis, search = self._basis(emitter), self.recipe.search
         if search is None:
             return Skipped("there is nothing to search by: the recipe has no gate")
         if not narrow_plan(basis.model, basis.plan, emitter).quantised():

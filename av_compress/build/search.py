@@ -28,6 +28,7 @@ from av_compress.compress.search.sensitivity import (
     Outputs,
     Trial,
     measure_sensitivity,
+    ranked,
 )
 from av_compress.engines.forms import FORMS
 from av_compress.fileio import canonical_json, sha256_bytes
@@ -59,6 +60,23 @@ class Searcher:
     judge: Judge
     journal: Journal
 
+    def measured(self) -> Basis:
+        """Return the basis with every node's sensitivity, and the migrations that pay.
+
+        A migration that was estimated to pay is kept where results move less with it than without,
+        the node alone being INT8.
+        """
+        basis = self.basis
+        if basis.ranking is not None:
+            return basis
+        found = self.sensitivities()
+        if basis.alternative is None:
+            return replace(basis, ranking=found)
+        plain = {s.node: s for s in replace(self, basis=basis.alternative).sensitivities()}
+        cheaper = [min(s, plain.get(s.node, s)) for s in found]
+        kept = {s.node for s, best in zip(found, cheaper) if best is s}
+        return replace(basis.keeping(kept), ranking=ranked(cheaper))
+
     def sensitivities(self) -> tuple[NodeSensitivity, ...]:
         """Try every node of the plan alone in INT8; see `measure_sensitivity`."""
         plan = narrow_plan(self.basis.model, self.basis.plan, self.emitter)
@@ -74,9 +92,10 @@ class Searcher:
         label = f"sensitivity: {self.emitter}"
         return measure_sensitivity(self.basis.model, plan, trial, self.journal, label)
 
-    def search(self, ranking: Sequence[NodeSensitivity]) -> Basis:
-        """Search a plan along a ranking; return the basis with it."""
+    def search(self) -> Basis:
+        """Search a plan along the basis's ranking; return the basis with it."""
         plan = narrow_plan(self.basis.model, self.basis.plan, self.emitter)
+        ranking = [s for s in self.basis.ranking or () if s.node in plan.quantised()]
         config = self.config
         limits = Limits(self.judge.config.max_loss, config.evaluations, config.min_int8_share)
         found = search_plan(plan, ranking, self.loss, limits)
@@ -146,7 +165,7 @@ def search_basis(
 ) -> Basis:
     """Measure and search the plan of one form; see `Searcher`."""
     searcher = Searcher(emitter, basis, config, task, judge, journal)
-    return searcher.search(searcher.sensitivities())
+    return replace(searcher, basis=searcher.measured()).search()
 
 
 def journal_path() -> Path:

@@ -59,9 +59,11 @@ def measure(recipe: Recipe, emitter: str, journal: Journal, search: bool) -> Fin
     """
     with ExitStack() as stack:
         searcher = open_searcher(recipe, emitter, journal, stack)
-        ranking = searcher.sensitivities()
-        basis = searcher.search(ranking) if search else searcher.basis
-    return Findings(basis.plan, ranking, basis.search, searcher.judge.config.metric)
+        basis = searcher.measured()
+        if search:
+            basis = replace(searcher, basis=basis).search()
+    metric = searcher.judge.config.metric
+    return Findings(basis.plan, basis.ranking or (), basis.search, metric)
 
 
 def open_searcher(recipe: Recipe, emitter: str, journal: Journal, stack: ExitStack) -> Searcher:

@@ -44,6 +44,7 @@ class PrecisionRules:
             form gains by it.
         round: round weights so that they make up for each other's errors, see
             `compress.refine.rounding`.
+        correct_bias: correct biases in topological order too, see `compress.refine.bias`.
         nodes: (pattern, precision) by node name, the first that matches counts, before all rules.
         gemv: quantise matrix products with a single row, whose time is that of reading the matrix.
         min_channels: nodes with fewer input or output channels (of a group) stay in the base
@@ -59,6 +60,7 @@ class PrecisionRules:
     depthwise: bool = False
     migrate: bool = False
     round: bool = True
+    correct_bias: bool = False
     nodes: tuple[tuple[str, Precision], ...] = ()
     gemv: bool = False
     min_channels: int = 16

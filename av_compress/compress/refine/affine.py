@@ -61,9 +61,18 @@ class Affine:
             parts.append("channels centred")
         return ", ".join(parts)
 
-    def without_factors(self) -> Affine:
-        """Return what is left to do where the factors are in the input already."""
-        return replace(self, factors=np.ones_like(self.factors), shifts=self.shifts / self.factors)
+    def snapped(self, step: float) -> Affine:
+        """Return this with zero on a step in every channel.
+
+        A channel that ReLU or SiLU made is at or near zero in many places. Rounded away from it,
+        they would all be wrong in one direction, which the sums behind do not average out.
+
+        Args:
+            step: of the mapped input's quantiser.
+
+        """
+        steps = np.rint(self.shifts / (self.factors * step))
+        return replace(self, shifts=steps * step * self.factors)
 
 
 def insert_affines(model: onnx.ModelProto, affines: Mapping[str, Affine]) -> onnx.ModelProto:
@@ -100,6 +109,11 @@ def insert_affines(model: onnx.ModelProto, affines: Mapping[str, Affine]) -> onn
     return shape_inference.infer_shapes(changed)
 
 
+def migrated_input(node: str) -> str:
+    """Return the name of what a node reads once its input is mapped."""
+    return f"{node}_migrated"
+
+
 def can_shift(index: GraphIndex, layer: Layer) -> bool:
     """Tell whether shifts can be made up for: there is a bias, and padding is spelt out."""
     if layer.node.op_type == "MatMul":
@@ -128,7 +142,7 @@ def _map_input(
         steps.append(("Add", "shifted", -affine.shifts / affine.factors))
     for op_type, suffix, values in steps:
         last = suffix == steps[-1][1]
-        output = f"{node.name}_migrated" if last else f"{node.name}_{suffix}"
+        output = migrated_input(node.name) if last else f"{node.name}_{suffix}"
         name = f"{node.name}_{suffix}_by"
         value = values.astype(np.float32).reshape(shape)
         model.graph.initializer.append(numpy_helper.from_array(value, name))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,14 @@ class Refinement:
     affines: Mapping[str, Affine] = field(default_factory=dict)
     weights: Mapping[str, RoundedWeight] = field(default_factory=dict)
     biases: Mapping[str, Floats] = field(default_factory=dict)
+
+    def without(self, dropped: Collection[str], other: Refinement) -> Refinement:
+        """Return these with some nodes' taken from elsewhere."""
+        weights = {n: w for n, w in self.weights.items() if n not in dropped}
+        weights |= {n: w for n, w in other.weights.items() if n in dropped}
+        affines = {n: a for n, a in self.affines.items() if n not in dropped}
+        # Corrections were measured with all of the former in place.
+        return Refinement(affines, weights)
 
     def apply(self, model: onnx.ModelProto, nodes: Iterable[str]) -> onnx.ModelProto:
         """Return a model with the refinements of some nodes in it.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -51,6 +51,10 @@ class NodeSensitivity:
         """
         macs = max(self.macs, 1)
         return (self.shift or 0.0) ** 2 / macs, self.error / macs
+
+    def __lt__(self, other: NodeSensitivity) -> bool:
+        """Tell whether this node is cheaper."""
+        return self.price < other.price
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,11 @@ def measure_sensitivity(
             known = _compare(exact, got, len(names), position, trial)
             journal.keep(key, known)
         found.append(NodeSensitivity(node.node, node.macs, **known))
+    return ranked(found)
+
+
+def ranked(found: Iterable[NodeSensitivity]) -> tuple[NodeSensitivity, ...]:
+    """Return sensitivities with the dearest first."""
     return tuple(sorted(found, key=lambda s: (tuple(-p for p in s.price), s.node)))
 
 
