@@ -29,9 +29,6 @@ from av_compress.tensors import Array
 
 LARGEST = 448
 
-narrow = tensorrt.narrow
-tensors_to_observe = tensorrt.tensors_to_observe
-
 
 def adapt(rules: PrecisionRules) -> PrecisionRules:
     """Quantise depthwise convolutions without migrated scales: a float bears unlike channels."""
