@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from av_compress.compress.emit.cpu import WEIGHT_LEVELS
 from av_compress.compress.emit.insertion import (
     Ranges,
-    WeightGrid,
     drop_unused_constants,
     symmetric_weight,
 )
@@ -45,11 +44,6 @@ def narrow(
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
     """Return nothing: ranges are found when the model runs."""
     return ()
-
-
-def weight_grid(plan: PrecisionPlan) -> WeightGrid | None:
-    """Round to nearest; see `quantize.weight_grid`."""
-    return None
 
 
 def emit(

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import onnx
 
@@ -20,40 +20,44 @@ from av_compress.errors import ConfigError, ModelError
 Magnitudes = Mapping[str, float]
 
 
-class Emitter(Protocol):
-    """What the module of an emitter holds."""
+def _as_they_are(rules: PrecisionRules) -> PrecisionRules:
+    return rules
 
-    def adapt(self, rules: PrecisionRules) -> PrecisionRules:
-        """See `adapt_rules`."""
-        ...
 
-    def narrow(
-        self, model: onnx.ModelProto, plan: PrecisionPlan, magnitudes: Magnitudes
-    ) -> PrecisionPlan:
-        """See `narrow_plan`."""
-        ...
+def _own_rounding(plan: PrecisionPlan) -> WeightGrid | None:
+    return None
 
-    def weight_grid(self, plan: PrecisionPlan) -> WeightGrid | None:
-        """See the function of this name."""
-        ...
 
-    def tensors_to_observe(self, model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
-        """See the function of this name; the plan has been narrowed."""
-        ...
+@dataclass(frozen=True)
+class Emitter:
+    """The parts of an emitter; see the functions below. `emit` gets a plan that is narrowed."""
 
-    def emit(
-        self, model: onnx.ModelProto, plan: PrecisionPlan, ranges: Ranges, magnitudes: Magnitudes
-    ) -> onnx.ModelProto:
-        """See `quantize`; the plan has been narrowed."""
-        ...
+    narrow: Callable[[onnx.ModelProto, PrecisionPlan, Magnitudes], PrecisionPlan]
+    tensors_to_observe: Callable[[onnx.ModelProto, PrecisionPlan], tuple[str, ...]]
+    emit: Callable[[onnx.ModelProto, PrecisionPlan, Ranges, Magnitudes], onnx.ModelProto]
+    adapt: Callable[[PrecisionRules], PrecisionRules] = _as_they_are
+    weight_grid: Callable[[PrecisionPlan], WeightGrid | None] = _own_rounding
 
 
 EMITTERS: Mapping[str, Emitter] = {
-    "tensorrt": tensorrt,
-    "cpu": cpu,
-    "cpu_dynamic": cpu_dynamic,
-    "weight_only": weight_only,
-    "tensorrt_fp8": tensorrt_fp8,
+    "tensorrt": Emitter(
+        tensorrt.narrow,
+        tensorrt.tensors_to_observe,
+        tensorrt.emit,
+        weight_grid=tensorrt.weight_grid,
+    ),
+    "cpu": Emitter(
+        cpu.narrow, cpu.tensors_to_observe, cpu.emit, cpu.adapt, weight_grid=cpu.weight_grid
+    ),
+    "cpu_dynamic": Emitter(
+        cpu_dynamic.narrow, cpu_dynamic.tensors_to_observe, cpu_dynamic.emit, cpu_dynamic.adapt
+    ),
+    "weight_only": Emitter(
+        weight_only.narrow, weight_only.tensors_to_observe, weight_only.emit, weight_only.adapt
+    ),
+    "tensorrt_fp8": Emitter(
+        tensorrt.narrow, tensorrt.tensors_to_observe, tensorrt_fp8.emit, tensorrt_fp8.adapt
+    ),
 }
 
 

@@ -26,15 +26,10 @@ from av_compress.compress.emit.insertion import (
     weight_axis,
 )
 from av_compress.compress.graph import WEIGHTED, GraphIndex
-from av_compress.compress.plan.precision import Precision, PrecisionPlan, PrecisionRules
+from av_compress.compress.plan.precision import Precision, PrecisionPlan
 from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 127
-
-
-def adapt(rules: PrecisionRules) -> PrecisionRules:
-    """Return the rules: they are made for this form; see `quantize.adapt_rules`."""
-    return rules
 
 
 def narrow(

@@ -21,7 +21,6 @@ from av_compress.compress.emit import tensorrt
 from av_compress.compress.emit.insertion import (
     Quantiser,
     Ranges,
-    WeightGrid,
     symmetric_activation,
     symmetric_weight,
 )
@@ -30,18 +29,10 @@ from av_compress.tensors import Array
 
 LARGEST = 448
 
-narrow = tensorrt.narrow
-tensors_to_observe = tensorrt.tensors_to_observe
-
 
 def adapt(rules: PrecisionRules) -> PrecisionRules:
     """Quantise depthwise convolutions without migrated scales: a float bears unlike channels."""
     return replace(rules, depthwise=rules.depthwise or rules.migrate, migrate=False)
-
-
-def weight_grid(plan: PrecisionPlan) -> WeightGrid | None:
-    """Round to nearest; see `quantize.weight_grid`."""
-    return None
 
 
 def emit(

@@ -16,7 +16,6 @@ import onnx
 from av_compress.compress.emit.insertion import (
     Inserter,
     Ranges,
-    WeightGrid,
     symmetric_weight,
     weight_axis,
 )
@@ -49,11 +48,6 @@ def narrow(
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
     """Return nothing: no activation is quantised."""
     return ()
-
-
-def weight_grid(plan: PrecisionPlan) -> WeightGrid | None:
-    """Round to nearest; see `quantize.weight_grid`."""
-    return None
 
 
 def emit(
