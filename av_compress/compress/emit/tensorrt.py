@@ -30,12 +30,19 @@ from av_compress.compress.plan.precision import Precision, PrecisionPlan
 from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 127
+# Seen in TensorRT for RTX 1.7: built, and run in float, with the rounding of INT8.
+NO_KERNEL = "a transposed convolution has no INT8 kernel"
 
 
 def narrow(
     model: onnx.ModelProto, plan: PrecisionPlan, magnitudes: Mapping[str, float]
 ) -> PrecisionPlan:
-    """Say FP32 where FP16 does not hold what a node computes; see `quantize.narrow_plan`."""
+    """Spare what no kernel runs in INT8, and say FP32 where FP16 does not hold a node's values.
+
+    See `quantize.narrow_plan`.
+    """
+    transposed = [n.node for n in plan.nodes if n.op_type == "ConvTranspose"]
+    plan = plan.spared(dict.fromkeys(transposed, NO_KERNEL))
     if plan.base is not Precision.FP16:
         return plan.in_fp32()
     reasons = fp32_reasons(model, magnitudes)
