@@ -138,7 +138,7 @@ def make_bases(
         if own.round:
             basis = _rounded(basis, own, emitters, task, samples)
         if basis.choices:
-            plain = replace(own, migrate=False, depthwise=True)
+            plain = without_migration(own)
             other = make_basis(recipe, model, plain, task, samples, emitters, observing)
             if own.round:
                 other = _rounded(other, own, emitters, task, samples)
@@ -155,6 +155,11 @@ def emitters_apart(
     for emitter in recipe.emitters:
         divided.setdefault(adapt_rules(rules, emitter), []).append(emitter)
     return [(emitters, own) for own, emitters in divided.items()]
+
+
+def without_migration(rules: PrecisionRules) -> PrecisionRules:
+    """Return rules that let the same nodes be INT8, their channels as they are."""
+    return replace(rules, migrate=False, depthwise=True)
 
 
 def make_basis(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-from av_compress.build.basis import emitters_apart, make_basis
+from av_compress.build.basis import emitters_apart, make_basis, without_migration
 from av_compress.build.gates import measuring_pipeline
 from av_compress.build.parts import (
     MergedObserving,
@@ -68,8 +68,9 @@ def observe_part(
         stack.enter_context(closing(measuring_pipeline(task, model, exact=False)))
         samples = open_samples(recipe, stack).calibration
         for emitters, own in emitters_apart(recipe, rules):
-            with suppress(UnobservedError):
-                make_basis(recipe, model, own, task, samples, emitters, observing)
+            for each in (own, without_migration(own)) if own.migrate else (own,):
+                with suppress(UnobservedError):
+                    make_basis(recipe, model, each, task, samples, emitters, observing)
     if not observing.runs:
         raise UsageError(
             "the files of --observed hold everything; build with av-compress build --observed"
