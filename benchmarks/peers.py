@@ -220,7 +220,7 @@ def measure(name: str, data: Path, cache: Path, peers: Sequence[str]) -> dict[st
             model, seconds = workshop.quantise(key, peer)
             results = detector.detect(model)
         except Exception as error:  # Whatever a peer's graph does to the runtime is its result.
-            found: dict[str, Any] = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
+            found: dict[str, Any] = {"failed": " ".join(str(error).split())[:300]}
         else:
             row = judge.measure(results)
             found = {
