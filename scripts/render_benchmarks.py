@@ -137,13 +137,14 @@ def mixed_precision_of(model: str, found: Result) -> str:
             number(row["agreement_ap50_all_images"]),
             number(row["agreement_ap_all_images"]),
         )
-        for row in found["curve"]
+        for row in (*found["curve"], found["rounded_to_nearest"])
     ]
-    scales = (
-        f"Scales of {found['migrated']} depthwise convolutions migrated, {found['folded']} of "
-        f"them folded; every node's sensitivity took {found['sensitivity_seconds']:.0f} s."
+    rows[-1] = (f"{rows[-1][0]}, rounded to nearest", *rows[-1][1:])
+    how = (
+        f"Channels of {found['migrated']} nodes migrated, of {found['centred']} centred; the "
+        f"sensitivities took {found['sensitivity_seconds']:.0f} s."
     )
-    return f"### {model}\n\n{scales}\n\n{table(header, rows)}"
+    return f"### {model}\n\n{how}\n\n{table(header, rows)}"
 
 
 def observers(figures: Result) -> str:

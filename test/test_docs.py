@@ -248,8 +248,15 @@ RESULTS = {
     "mixed_precision": {
         "first": {
             "migrated": 1,
-            "folded": 1,
+            "centred": 1,
             "sensitivity_seconds": 1,
+            "rounded_to_nearest": {
+                "int8_mac_share": 1.0,
+                "nodes_spared": 0,
+                "ap50_loss": 0,
+                "ap50_loss_interval": [-1, 1],
+                **accuracy(39.0),
+            },
             "curve": [
                 {
                     "int8_mac_share": share,

@@ -118,7 +118,7 @@ def _sensitivities(found: Search) -> Iterator[SensitivityRow]:
 def _unit(found: Search) -> str:
     if any(one.shift is None for one in found.ranking):
         return "share of the outputs' variance"
-    return "mean shift of detections, 1 - IoU plus score"
+    return "mean shift of detections"
 
 
 def _ranges(build: Build) -> Iterator[TensorRange]:
