@@ -21,25 +21,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av_compress.compress.refine.migration import migrate
 from common import save_results
 from fidelity import MODELS, ROOT, Detector
-from mixed_precision import EVERYTHING, spare
 from sampling import OutputJudge
 
 from av_compress.build.calibration import TRIAL_FRAMES
 from av_compress.compress.emit.insertion import Ranges
 from av_compress.compress.emit.quantize import quantize, tensors_to_observe
-from av_compress.compress.observe.channels import channel_factors, depthwise_inputs
 from av_compress.compress.observe.choose import Choice, choose_ranges
 from av_compress.compress.observe.observers import HistogramObserver
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
-from av_compress.compress.plan.precision import make_plan
-from av_compress.compress.search.sensitivity import measure_sensitivity
+from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
+from av_compress.compress.refine.affine import insert_affines
+from av_compress.compress.refine.refine import affines_of, choose_affines, layer_inputs
+from av_compress.compress.search.journal import Journal
+from av_compress.compress.search.plan_search import affordable
+from av_compress.compress.search.sensitivity import Trial, measure_sensitivity
 from av_compress.data.sampling import stride
 from av_compress.tensors import Tensors
 
+EVERYTHING = PrecisionRules(
+    base=Precision.FP32, first=True, prediction=True, migrate=True, gemv=True, min_channels=1
+)
 SHARES = (1.0, 0.95)
 MOVED, SEEDS = 0.03, 6
 SENSITIVITY_FRAMES = 6
@@ -80,9 +84,11 @@ def measure(name: str, data: Path) -> dict[str, Any]:
     judge = OutputJudge(detector)
     inputs = list(detector.calibration())
     plan = make_plan(detector.model, EVERYTHING)
-    read = depthwise_inputs(detector.model, plan)
-    kept = observe(detector, detector.model, Wanted(channels=tuple(read.values())), inputs)
-    model, _ = migrate(detector.model, channel_factors(read, kept.channels))
+    names = plan.quantised()
+    read = sorted(set(layer_inputs(detector.model, names).values()))
+    kept = observe(detector, detector.model, Wanted(channels=tuple(read)), inputs)
+    affines = affines_of(choose_affines(detector.model, names, kept.channels))
+    model = insert_affines(detector.model, affines)
     tensors = tensors_to_observe(model, plan, "tensorrt")
     observers = observe(detector, model, Wanted(tensors), inputs).histograms
     started = time.perf_counter()
@@ -96,7 +102,8 @@ def measure(name: str, data: Path) -> dict[str, Any]:
     tried = methods(observers)
     tried["best"] = {name: choice.range for name, choice in choices.items()}
     few = [inputs[place] for place in stride(len(inputs), SENSITIVITY_FRAMES)]
-    ranking = measure_sensitivity(model, plan, tried["mse"], "tensorrt", few)
+    trial = Trial(lambda kept: quantize(model, kept, tried["mse"], {}, "tensorrt"), few, None, "")
+    ranking = measure_sensitivity(model, plan, trial, Journal(), "sensitivity")
     found: dict[str, Any] = {
         "seconds": round(seconds, 1),
         "chosen": dict(Counter(choice.method for choice in choices.values())),
@@ -107,7 +114,7 @@ def measure(name: str, data: Path) -> dict[str, Any]:
         "shares": {},
     }
     for share in SHARES:
-        spared = spare(plan, ranking, share)
+        spared = plan.spared(dict.fromkeys(affordable(plan, ranking, share), "dear"))
 
         def accuracy(ranges: Ranges, spared: Any = spared) -> dict[str, float]:
             return judge.measure(quantize(model, spared, ranges, {}, "tensorrt"))
