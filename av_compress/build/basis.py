@@ -23,6 +23,7 @@ from av_compress.compress.emit.quantize import (
     weight_grid,
 )
 from av_compress.compress.observe.statistics import Wanted
+from av_compress.compress.observe.unify import unify_concats
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
 from av_compress.compress.refine.affine import insert_affines, migrated_input
 from av_compress.compress.refine.bias import Shifts, correct_biases
@@ -181,6 +182,8 @@ def make_basis(
     refined = insert_affines(model, affines)
     wanted = {t for emitter in emitters for t in tensors_to_observe(refined, plan, emitter)}
     calibration = calibrate(refined, sorted(wanted), task, samples, recipe.threshold, observing)
+    if rules.unify_concat:
+        calibration = replace(calibration, ranges=unify_concats(refined, calibration.ranges))
     choices = {
         name: replace(choice, affine=choice.affine.snapped(step))
         for name, choice in choices.items()

@@ -45,6 +45,8 @@ class PrecisionRules:
         round: round weights so that they make up for each other's errors, see
             `compress.refine.rounding`.
         correct_bias: correct biases in topological order too, see `compress.refine.bias`.
+        unify_concat: one scale for what a concatenation joins and makes, see
+            `compress.observe.unify`.
         nodes: (pattern, precision) by node name, the first that matches counts, before all rules.
         gemv: quantise matrix products with a single row, whose time is that of reading the matrix.
         min_channels: nodes with fewer input or output channels (of a group) stay in the base
@@ -61,6 +63,7 @@ class PrecisionRules:
     migrate: bool = False
     round: bool = True
     correct_bias: bool = False
+    unify_concat: bool = False
     nodes: tuple[tuple[str, Precision], ...] = ()
     gemv: bool = False
     min_channels: int = 16
