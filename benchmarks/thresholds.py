@@ -28,7 +28,7 @@ from sampling import OutputJudge
 from av_compress.build.calibration import TRIAL_FRAMES
 from av_compress.compress.emit.insertion import Ranges
 from av_compress.compress.emit.quantize import quantize, tensors_to_observe
-from av_compress.compress.observe.choose import Choice, choose_ranges
+from av_compress.compress.observe.choose import choose_ranges
 from av_compress.compress.observe.observers import HistogramObserver
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
@@ -69,16 +69,6 @@ def methods(observers: Mapping[str, HistogramObserver]) -> dict[str, Ranges]:
     }
 
 
-def ratio(choices: Mapping[str, Choice], measured: Mapping[str, Choice]) -> float:
-    """Return the consumers' error with the best thresholds over that by MSE, geometric mean."""
-    logs = [
-        np.log(measured[name].errors[choice.method] / measured[name].errors["mse"])
-        for name, choice in choices.items()
-        if measured[name].errors["mse"] > 0 and measured[name].errors[choice.method] > 0
-    ]
-    return round(float(np.exp(np.mean(logs))), 4)
-
-
 def measure(name: str, data: Path) -> dict[str, Any]:
     detector = Detector.open(name, data)
     judge = OutputJudge(detector)
@@ -95,10 +85,6 @@ def measure(name: str, data: Path) -> dict[str, Any]:
     trials = [inputs[place] for place in stride(len(inputs), TRIAL_FRAMES)]
     choices = choose_ranges(model, observers, trials, threads=1)
     seconds = time.perf_counter() - started
-    val = (
-        detector.task.preprocess(detector.val.read(i)).tensors for i in range(len(detector.val))
-    )
-    unseen = choose_ranges(model, observers, val, threads=1)
     tried = methods(observers)
     tried["best"] = {name: choice.range for name, choice in choices.items()}
     few = [inputs[place] for place in stride(len(inputs), SENSITIVITY_FRAMES)]
@@ -106,10 +92,13 @@ def measure(name: str, data: Path) -> dict[str, Any]:
     ranking = measure_sensitivity(model, plan, trial, Journal(), "sensitivity")
     found: dict[str, Any] = {
         "seconds": round(seconds, 1),
-        "chosen": dict(Counter(choice.method for choice in choices.values())),
-        "consumer_error_of_mse": {
-            "trial_frames": ratio(choices, choices),
-            "val_images": ratio(choices, unseen),
+        "tensors": len(choices),
+        "chosen": dict(
+            Counter(choice.method for choice in choices.values() if len(choice.errors) > 1)
+        ),
+        "error_alone": {
+            "mse": sum(choice.errors["mse"] for choice in choices.values()),
+            "best": sum(choice.errors[choice.method] for choice in choices.values()),
         },
         "shares": {},
     }

@@ -78,24 +78,26 @@ def thresholds(figures: Result) -> str:
             ]
             rows.append((model, share, "mse, moved by up to 3 %", *chance_cells(values["chance"])))
     headers = ("model", "INT8", "thresholds", "agreement AP50", "AP", "output error, %")
-    return f"{table(headers, rows, left=3)}\n\n{consumer_errors(figures)}"
+    return f"{table(headers, rows, left=3)}\n\n{chosen(figures)}"
 
 
-def consumer_errors(figures: Result) -> str:
-    """Tabulate what the choice by consumers gains where it is made, and what it takes."""
+def chosen(figures: Result) -> str:
+    """Tabulate how many tensors tried other methods, what they took, and what it gained."""
     rows = [
         (
             model,
             ", ".join(f"{method} {count}" for method, count in sorted(found["chosen"].items())),
-            *(f"{ratio:.3f}" for _, ratio in sorted(found["consumer_error_of_mse"].items())),
+            f"{sum(found['chosen'].values())} of {found['tensors']}",
+            *(number(100 * found["error_alone"][name]) for name in ("mse", "best")),
             f"{found['seconds']:.0f}",
         )
         for model, found in figures.items()
     ]
-    headers = ("model", "`best` chose", "on the frames tried", "on the val images", "seconds")
+    headers = ("model", "`best` chose", "tensors", "errors alone, `mse`", "`best`", "seconds")
     return (
-        "The consumers' own squared error with `best`, that with thresholds by MSE being 1, "
-        f"geometric mean over tensors:\n\n{table(headers, rows, left=2)}"
+        "On how many tensors `best` tried other methods, and what it took; the errors of the raw "
+        "outputs with each tensor alone rounded, summed, % of their variance, on the frames "
+        f"of the trial; and the time on one core.\n\n{table(headers, rows, left=2)}"
     )
 
 

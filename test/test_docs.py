@@ -327,8 +327,9 @@ RESULTS = {
     "thresholds": {
         "first": {
             "seconds": 3.5,
+            "tensors": 71,
             "chosen": {"mse": 3, "entropy": 2},
-            "consumer_error_of_mse": {"trial_frames": 0.9, "val_images": 0.95},
+            "error_alone": {"mse": 0.104, "best": 0.0315},
             "shares": {
                 "0.95": {
                     "int8_mac_share": 0.9504,
@@ -442,7 +443,7 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
         "| FP32 | 0 % | 2 | 100 % |  | 100.00 | 99.00 |"
     )
     assert "| product | 2.50 x |" in kinds
-    assert "| first | entropy 2, mse 3 | 0.900 | 0.950 | 4 |" in lines
+    assert "| first | entropy 2, mse 3 | 5 of 71 | 10.40 | 3.15 | 4 |" in lines
     # The better of the peer's methods, on the model where that loses most.
     peer = "AP50 lost by ONNX Runtime's `quantize_static` on its worst"
     assert any(line.startswith(f"| {peer} | 20.00 (") for line in summary)

@@ -26,7 +26,7 @@ from av_compress.tasks.base import Task
 
 # The method that takes another one for each tensor.
 BEST = "best"
-# It looks at so many of the frames.
+# It tries them on so many of the frames.
 TRIAL_FRAMES = 8
 
 
@@ -104,8 +104,8 @@ def _choose(
     if config.method == BEST:
         samples, task = observation.samples, observation.task
         positions = stride(len(samples), min(len(samples), TRIAL_FRAMES))
-        frames = samples.frames_at(positions, "try thresholds")
-        inputs = (task.preprocess(frame).tensors for frame in frames)
+        frames = samples.frames_at(positions, "frames to try thresholds on")
+        inputs = [task.preprocess(frame).tensors for frame in frames]
         choices = choose_ranges(observation.model, observers, inputs)
         return {name: (choice.range, choice.method) for name, choice in choices.items()}
     method = ThresholdMethod(config.method)

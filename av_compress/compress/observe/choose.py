@@ -1,31 +1,49 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""The threshold method of each tensor, chosen by what its consumers make of it."""
+"""The threshold method of each tensor, chosen by how far it moves what the model says.
+
+How far the rounding of one tensor moves the nodes that read it says little of how far it moves the
+outputs: on real detectors a few tensors make nearly all of the error, and they are not those whose
+consumers move most. So every tensor is rounded alone, with its threshold by MSE; those that move
+the outputs most try the other methods.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper
+from onnx import TensorProto, helper
 
+from av_compress.compress.emit.insertion import symmetric_activation
 from av_compress.compress.graph import GraphIndex
-from av_compress.compress.observe.calibrate import watching_session
 from av_compress.compress.observe.observers import HistogramObserver
-from av_compress.compress.observe.thresholds import LEVELS, ThresholdMethod, find_range
+from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
+from av_compress.compress.search.sensitivity import output_error
 from av_compress.errors import ModelError
+from av_compress.progress import track
 from av_compress.tensors import Array, Tensors
 
 PERCENTILES = (99.9, 99.99, 99.999)
+# Other methods are tried on the tensors that make this share of the error together, at most on
+# this share of all tensors.
+COVERED = 0.95
+MOST = 0.2
+
+# The method that every tensor starts with.
+_FIRST = ThresholdMethod.MSE.value
+_SCALE, _ZERO, _INTEGERS, _ROUNDED = (f"av_compress_trial_{n}" for n in ("s", "z", "q", "x"))
 
 Range = tuple[float, float]
+Outputs = list[Array]
 
 
 @dataclass(frozen=True)
@@ -35,8 +53,8 @@ class Choice:
     Attributes:
         range: lowest and highest value represented.
         method: what made it, e.g. `mse` or `percentile 99.99`.
-        errors: method -> squared error of the consumers' results with this tensor alone
-            quantised, relative to their squares; the mean over the consumers.
+        errors: each method that was tried -> squared error of the model's outputs with this tensor
+            alone rounded, relative to their variance.
 
     """
 
@@ -48,14 +66,13 @@ class Choice:
 def choose_ranges(
     model: onnx.ModelProto,
     observers: Mapping[str, HistogramObserver],
-    frames: Iterable[Tensors],
+    frames: Sequence[Tensors],
     threads: int = 0,
 ) -> dict[str, Choice]:
-    """Choose, for every observed tensor, the range whose quantisation moves its consumers least.
+    """Choose the range of every observed tensor, for signed 8 bits.
 
-    Consumers are the weighted nodes that read the tensor, since they are what INT8 is for; where
-    there is none, whoever reads it. Each is run by itself on the activations of one frame at a
-    time, so that memory does not grow with the frames.
+    A tensor is rounded where weighted nodes read it, since they are what INT8 is for; where none
+    does, for whoever reads it. Memory holds the frames, and the model once for each thread.
 
     Args:
         model: FP32 model with inferred shapes.
@@ -64,22 +81,32 @@ def choose_ranges(
         threads: how many tensors are tried at a time; 0 takes every core.
 
     Raises:
-        ModelError: the model, or one of its nodes alone, does not load.
+        ModelError: the model does not load.
 
     """
-    index = GraphIndex(model)
-    trials = [_Trial(index, name, _candidates(seen)) for name, seen in observers.items()]
-    made = [name for name in _read_by(trials) if name in index.producers]
-    session = watching_session(model, made, threads) if made else None
-    for tensors in frames:
-        values: dict[str, Array] = dict(tensors)
-        if session is not None:
-            values.update(zip(made, session.run(made, dict(tensors))))
-        # ONNX Runtime and NumPy compute outside the interpreter's lock.
-        with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-            for _ in pool.map(_Trial.observe, trials, repeat(values)):
-                pass
-    return {trial.tensor: trial.choice() for trial in trials}
+    trials = _Trials(model, frames)
+    candidates = {name: _candidates(observer) for name, observer in observers.items()}
+    with _workers(threads) as pool:
+        first = {name: {_FIRST: ranges[_FIRST]} for name, ranges in candidates.items()}
+        errors = _measure(pool, trials, first, "round each tensor alone")
+        dearest = _dearest({name: found[_FIRST] for name, found in errors.items()})
+        others = {
+            name: {m: limits for m, limits in candidates[name].items() if m != _FIRST}
+            for name in dearest
+        }
+        for name, found in _measure(pool, trials, others, "try other thresholds").items():
+            errors[name] |= found
+    return {name: _choice(candidates[name], errors[name]) for name in observers}
+
+
+@contextmanager
+def _workers(threads: int) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)))
+    try:
+        yield pool
+    finally:
+        # Whoever interrupts does not wait for what has not begun.
+        pool.shutdown(cancel_futures=True)
 
 
 def _candidates(observer: HistogramObserver) -> dict[str, Range]:
@@ -96,110 +123,105 @@ def _candidates(observer: HistogramObserver) -> dict[str, Range]:
     return {name: limits for name, limits in named.items() if names[limits] == name}
 
 
-def _read_by(trials: Sequence[_Trial]) -> list[str]:
-    return list(dict.fromkeys(name for trial in trials for name in trial.inputs))
+def _measure(
+    pool: ThreadPoolExecutor,
+    trials: _Trials,
+    wanted: Mapping[str, Mapping[str, Range]],
+    label: str,
+) -> dict[str, dict[str, float]]:
+    """Return tensor name -> method -> error."""
+    found = pool.map(trials.errors, wanted, wanted.values())
+    return dict(zip(wanted, track(found, label, len(wanted))))
 
 
-class _Trial:
-    """Tries the candidates of one tensor on its consumers."""
-
-    def __init__(self, index: GraphIndex, tensor: str, candidates: Mapping[str, Range]) -> None:
-        self.tensor = tensor
-        self._candidates = candidates
-        # One candidate needs no trial.
-        consumers = _consumers(index, tensor) if len(candidates) > 1 else []
-        self._consumers = [_Consumer(index, node) for node in consumers]
-        self.inputs = [name for consumer in self._consumers for name in consumer.inputs]
-        self._errors = {name: np.zeros(len(self._consumers)) for name in candidates}
-        self._power = np.zeros(len(self._consumers))
-
-    def observe(self, values: Tensors) -> None:
-        if not self._consumers:
-            return
-        exact = [consumer.run(values) for consumer in self._consumers]
-        self._power += [_square(result) for result in exact]
-        for name, limits in self._candidates.items():
-            changed = {**values, self.tensor: _rounded(values[self.tensor], limits)}
-            got = [consumer.run(changed) for consumer in self._consumers]
-            self._errors[name] += [_square(a - b) for a, b in zip(got, exact)]
-
-    def choice(self) -> Choice:
-        shares = {
-            # A consumer whose result is always zero is moved by nothing.
-            name: float(np.mean(error / np.maximum(self._power, np.finfo(np.float64).tiny)))
-            if error.size
-            else 0.0
-            for name, error in self._errors.items()
-        }
-        best = min(shares, key=lambda name: shares[name])
-        return Choice(self._candidates[best], best, shares)
+def _dearest(errors: Mapping[str, float]) -> list[str]:
+    """Return the tensors that make most of the error, the dearest first."""
+    ranked = sorted(errors, key=lambda name: (-errors[name], name))
+    sums = np.cumsum([errors[name] for name in ranked])
+    if not len(sums) or sums[-1] == 0:
+        return []
+    enough = int(np.searchsorted(sums, COVERED * sums[-1])) + 1
+    return ranked[: min(enough, max(1, int(MOST * len(ranked))))]
 
 
-class _Consumer:
-    """A node by itself."""
-
-    def __init__(self, index: GraphIndex, node: onnx.NodeProto) -> None:
-        names = list(dict.fromkeys(name for name in node.input if name))
-        constants = [index.constants[name] for name in names if name in index.constants]
-        self.inputs = [name for name in names if name not in index.constants]
-        self._output = node.output[0]
-        self._session = _alone(index, node, self.inputs, constants)
-
-    def run(self, values: Tensors) -> Array:
-        feeds = {name: values[name] for name in self.inputs}
-        result: Array = self._session.run([self._output], feeds)[0]
-        return result
+def _choice(candidates: Mapping[str, Range], errors: Mapping[str, float]) -> Choice:
+    best = min(errors, key=lambda method: errors[method])
+    return Choice(candidates[best], best, errors)
 
 
-def _alone(
-    index: GraphIndex,
-    node: onnx.NodeProto,
-    inputs: Sequence[str],
-    constants: Sequence[onnx.TensorProto],
-) -> Any:
-    """Open a session of one node."""
-    types = {name: index.types[name].elem_type for name in inputs if name in index.types}
-    border = [
-        helper.make_tensor_value_info(name, types.get(name, onnx.TensorProto.FLOAT), None)
-        for name in inputs
-    ]
-    result = onnx.ValueInfoProto(name=node.output[0])
-    graph = helper.make_graph([node], "node", border, [result], list(constants))
-    model = helper.make_model(
-        graph, opset_imports=index.model.opset_import, ir_version=index.model.ir_version
-    )
+class _Trials:
+    """A model of which one tensor at a time is rounded, and what it says otherwise."""
+
+    def __init__(self, model: onnx.ModelProto, frames: Sequence[Tensors]) -> None:
+        self._model, self._frames = model, frames
+        self._index = GraphIndex(model)
+        self._exact = _run(_open(model), [dict(tensors) for tensors in frames])
+
+    def errors(self, tensor: str, ranges: Mapping[str, Range]) -> dict[str, float]:
+        """Return method -> squared error of the outputs, relative to their variance."""
+        consumers = self._consumers(tensor)
+        if not consumers:
+            return dict.fromkeys(ranges, 0.0)
+        session = _open(self._with_pair(tensor, consumers))
+        found = {}
+        for method, limits in ranges.items():
+            scale = symmetric_activation(*limits).scale
+            got = _run(session, [{**tensors, _SCALE: scale} for tensors in self._frames])
+            found[method] = _moved(self._exact, got)
+        return found
+
+    def _consumers(self, tensor: str) -> frozenset[str]:
+        """Name the weighted nodes that read a tensor as their activation, else all readers."""
+        readers = self._index.consumers.get(tensor, ())
+        weighted = [
+            node.name
+            for node in readers
+            if self._index.weight(node) is not None and node.input[0] == tensor
+        ]
+        return frozenset(weighted or [node.name for node in readers])
+
+    def _with_pair(self, tensor: str, consumers: frozenset[str]) -> onnx.ModelProto:
+        """Return the model with a pair before some consumers; its scale is an input."""
+        changed = onnx.ModelProto()
+        changed.CopyFrom(self._model)
+        graph = changed.graph
+        places = [place for place, node in enumerate(graph.node) if node.name in consumers]
+        for place in places:
+            node = graph.node[place]
+            node.input[:] = [_ROUNDED if name == tensor else name for name in node.input]
+        parameters = [_SCALE, _ZERO]
+        quantise = helper.make_node("QuantizeLinear", [tensor, *parameters], [_INTEGERS])
+        restore = helper.make_node("DequantizeLinear", [_INTEGERS, *parameters], [_ROUNDED])
+        graph.node.insert(places[0], restore)
+        graph.node.insert(places[0], quantise)
+        graph.input.append(helper.make_tensor_value_info(_SCALE, TensorProto.FLOAT, []))
+        graph.initializer.append(helper.make_tensor(_ZERO, TensorProto.INT8, [], [0]))
+        return changed
+
+
+def _open(model: onnx.ModelProto) -> Any:
     options = ort.SessionOptions()
+    # Tensors are tried side by side instead.
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         return ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's errors have no common base class.
-        raise ModelError(f"node {node.name} cannot be run by itself: {error}") from error
+        raise ModelError(f"thresholds cannot be tried on the model: {error}") from error
 
 
-def _consumers(index: GraphIndex, tensor: str) -> list[onnx.NodeProto]:
-    """Return the weighted nodes that read a tensor as their activation, else all that read it."""
-    readers = [
-        node
-        for node in index.consumers.get(tensor, ())
-        # What reads only a shape is moved by no value; what has a graph inside cannot stand alone.
-        if node.op_type != "Shape" and not any(a.HasField("g") for a in node.attribute)
-    ]
-    weighted = [
-        node for node in readers if index.weight(node) is not None and node.input[0] == tensor
-    ]
-    return weighted or readers
+def _run(session: Any, frames: Sequence[dict[str, Array]]) -> list[Outputs]:
+    return list(map(partial(session.run, None), frames))
 
 
-def _rounded(values: Array, limits: Range) -> Array:
-    """Quantise to signed 8 bits, zero at zero, and back; float32."""
-    step = np.float32(max(abs(limits[0]), abs(limits[1])) / (LEVELS - 1))
-    steps = np.clip(np.rint(values / step), -LEVELS, LEVELS - 1)
-    return np.asarray(steps * step, np.float32)
-
-
-def _square(values: Array) -> float:
-    exact = values.astype(np.float64, copy=False)
-    return float((exact * exact).sum())
+def _moved(exact: Sequence[Outputs], got: Sequence[Outputs]) -> float:
+    """Return the error of the outputs; infinite where they cannot be compared."""
+    pairs = [pair for frames in zip(exact, got) for pair in zip(*frames)]
+    # Behind a suppression of overlaps, the number of rows may change.
+    if any(left.shape != right.shape for left, right in pairs):
+        return float("inf")
+    error = output_error(exact, got) if exact else 0.0
+    return error if np.isfinite(error) else float("inf")
