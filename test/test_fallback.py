@@ -188,7 +188,8 @@ def test_a_search_aims_lower_where_the_gates_frames_lose_too_much(world: Path, t
     )
     assert main(["build", str(path), "--output", str(tmp_path / "aims")]) == 0
     attempts = load_bundle(tmp_path / "aims").manifest.artefacts["tensorrt"].attempts
-    aims = [a.reason.partition(":")[0] for a in attempts if a.candidate == "mixed"]
+    mixed = [a.reason for a in attempts if a.candidate == "mixed"]
+    aims = [reason.partition(":")[0] for reason in mixed if "searched for" in reason]
     expected = [f"searched for a loss of {aim}" for aim in ("1.00", "0.50", "0.25")]
     assert aims == expected[: len(aims)]
     assert aims
@@ -256,3 +257,25 @@ def test_a_model_that_may_not_be_int8_starts_lower(world: Path, tmp_path: Path):
         ("fp16", "accepted"),
     ]
     assert tried(artefacts["cpu"])[0] == ("int8", "skipped")
+
+
+def test_where_no_search_holds_the_dearest_are_spared_in_steps(world: Path, tmp_path: Path):
+    """One evaluation is no search: it ends where it began, at INT8 that the gate refused."""
+    path = recipe(
+        world,
+        "steps.yaml",
+        gate={"max_loss": 0.01, "metric": "agreement_ap", "samples": 6},
+        search={"evaluations": 1, "frames": 1},
+        emitters=["tensorrt"],
+    )
+    assert main(["build", str(path), "--output", str(tmp_path / "steps")]) == 0
+    record = load_bundle(tmp_path / "steps").manifest.artefacts["tensorrt"]
+    steps = [a for a in record.attempts if "left in INT8" in a.reason]
+    assert steps
+    shares = [a.int8_mac_share for a in steps]
+    assert shares == sorted(shares, reverse=True)
+    limits = [float(a.reason.split(" % left")[0]) / 100 for a in steps]
+    assert all(share >= limit - 1e-6 for share, limit in zip(shares, limits))
+    if record.attempt.candidate == "mixed":
+        spared = [n.reason for n in record.nodes if n.precision != "int8"]
+        assert any("alone in INT8" in reason for reason in spared)

@@ -36,6 +36,8 @@ from av_compress.tensors import Tensors
 # Frames that a search has not seen lose more than those it has: for what shares of the allowed
 # loss it searches, one after the other.
 AIMS = (1.0, 0.5, 0.25)
+# Shares of multiply-accumulates that are left in INT8 where none of these searches held.
+SHARES = (0.9, 0.75, 0.5)
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,11 @@ def attempt_form(
 
 
 def _attempt_mixed(emitter: str, maker: Maker, referee: Referee, progress: _Progress) -> bool:
-    """Search, and search again with a lower aim where the gate's frames lose too much."""
+    """Search, and search again with a lower aim where the gate's frames lose too much.
+
+    Where no search held, the dearest nodes are spared without one, in a few coarse steps: a plan
+    with half of the arithmetic in INT8 is worth more than none.
+    """
     limit = referee.judge.config.max_loss
     for aim in AIMS:
         searched = len(progress.searched)
@@ -236,7 +242,11 @@ def _attempt_mixed(emitter: str, maker: Maker, referee: Referee, progress: _Prog
             return False
         if last.verdict == "refused" and not lost_accuracy(last):
             return False
-    return False
+    return any(
+        _judge(made, "mixed", referee, progress, f"{100 * share:.0f} % left in INT8: ")
+        for share in SHARES
+        if not isinstance(made := maker.spared(emitter, progress.searched[-1], share), Skipped)
+    )
 
 
 def _attempt(
@@ -255,7 +265,13 @@ def _attempt(
     if made.basis.search is not None and referee is not None:
         progress.searched.append(made.basis)
         note = f"searched for a loss of {aim * referee.judge.config.max_loss:.2f}: "
-    model = serialise(made.model)
+    return _judge(made, kind, referee, progress, note)
+
+
+def _judge(
+    made: Emitted, kind: str, referee: Referee | None, progress: _Progress, note: str
+) -> bool:
+    emitter, model = made.emitter, serialise(made.model)
     digest = sha256_bytes(model)
     if digest in progress.models:
         progress.skip(kind, f"{note}the same model as {progress.models[digest]}")

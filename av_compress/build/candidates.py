@@ -24,6 +24,7 @@ from av_compress.compress.observe.statistics import PROBE_FRAMES
 from av_compress.compress.optimize.prepare import PreparedModel
 from av_compress.compress.plan.precision import Precision, PrecisionPlan
 from av_compress.compress.search.journal import Journal
+from av_compress.compress.search.plan_search import affordable, reason
 from av_compress.data.base import LabelledSource
 from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import AttemptRecord
@@ -145,6 +146,27 @@ class Maker:
         aimed = replace(seen, config=replace(seen.config, max_loss=aim * seen.config.max_loss))
         found = search_basis(emitter, basis, search, self.task, aimed, self.journal)
         return self._quantised(emitter, "mixed", found)
+
+    def spared(self, emitter: str, searched: Basis, share: float) -> Emitted | Skipped:
+        """Make a mixed candidate by the ranking of a search alone.
+
+        Args:
+            emitter: the form.
+            searched: where the search ended.
+            share: of multiply-accumulates, what is left in INT8.
+
+        """
+        found, whole = searched.search, self._basis(emitter)
+        floor = 0.0 if self.recipe.search is None else self.recipe.search.min_int8_share
+        if found is None or share < floor or share >= found.plan.int8_mac_share():
+            return Skipped("a search has been as far already, or may not go as far")
+        plan = narrow_plan(whole.model, whole.plan, emitter)
+        reasons = {
+            one.node: reason(one)
+            for one in found.ranking
+            if one.node in affordable(plan, found.ranking, share)
+        }
+        return self._quantised(emitter, "mixed", replace(whole, plan=plan.spared(reasons)))
 
     def _fp16(self, emitter: str) -> Emitted | Skipped:
         if not FORMS[emitter].half:

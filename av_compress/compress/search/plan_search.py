@@ -160,7 +160,7 @@ class _Runner:
         return min(self._tried)[1]
 
     def plan_without(self, names: Sequence[str]) -> PrecisionPlan:
-        return self._plan.spared({name: _reason(self._ranking[name]) for name in names})
+        return self._plan.spared({name: reason(self._ranking[name]) for name in names})
 
     def _passes(self, names: tuple[str, ...]) -> bool:
         plan = self.plan_without(names)
@@ -172,7 +172,8 @@ class _Runner:
         return passed
 
 
-def _reason(one: NodeSensitivity) -> str:
+def reason(one: NodeSensitivity) -> str:
+    """Say why a node is spared."""
     moved = f"the outputs by {one.error:.2g} of their variance"
     if one.shift is not None:
         moved = f"results by {one.shift:.2g}, {moved}"
