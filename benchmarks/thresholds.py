@@ -4,7 +4,7 @@
 
     python benchmarks/thresholds.py [--data ../shared/data] [--models NAME ...]
 
-Real detectors in the `tensorrt` form, scales of depthwise convolutions migrated, with every
+Real detectors in the `tensorrt` form, channels centred and aligned, with every
 convolution in INT8 and with 95 % of the multiply-accumulates (the same nodes spared for every
 method, in the order of their sensitivity). Calibrated on the train images, judged on the val
 images as in benchmarks/sampling.py. How much of a difference is chance is shown by thresholds by
