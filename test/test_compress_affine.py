@@ -15,8 +15,9 @@ from onnx.reference import ReferenceEvaluator
 
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.layers import Layer
+from av_compress.compress.observe.channels import Reservoir
 from av_compress.compress.refine.affine import Affine, can_shift, insert_affines
-from av_compress.compress.refine.choose_affine import choose_affine
+from av_compress.compress.refine.choose_affine import Choice, choose_affine
 from av_compress.errors import ModelError
 
 
@@ -136,6 +137,14 @@ def rectified(rng: np.random.Generator, spread: float) -> np.ndarray:
     return (np.maximum(rng.normal(size=(3000, 12)), 0) * scale).astype(np.float32)
 
 
+def places_of(rows: np.ndarray, samples: int = 8) -> Reservoir:
+    """Observe rows [places, channels] as so many samples, one of each group."""
+    reservoir = Reservoir("x")
+    for number, part in enumerate(np.array_split(rows, samples)):
+        reservoir.observe(part, channel_axis=-1, sample=number)
+    return reservoir
+
+
 def int8_error(layer: Layer, rows: np.ndarray, affine: Affine) -> float:
     """Quantise for real, tap by tap, with the best of many thresholds, and measure."""
     mapped = (rows.astype(np.float64) - affine.shifts) / affine.factors
@@ -158,7 +167,7 @@ def test_what_is_chosen_pays_as_estimated(tmp_path, groups):
     model = prepared(network(groups, 1, True, 3), tmp_path)
     layer = layer_of(model)
     rows = rectified(np.random.default_rng(4), spread=2.0)
-    choice = choose_affine(layer, rows, shiftable=True)
+    choice = choose_affine(layer, places_of(rows), shiftable=True)
     assert choice is not None
     assert choice.affine.shifted
     plain = Affine(np.ones(12), np.zeros(12))
@@ -171,12 +180,67 @@ def test_what_is_chosen_pays_as_estimated(tmp_path, groups):
 def test_nothing_is_chosen_where_channels_are_centred_and_alike(tmp_path):
     layer = layer_of(prepared(network(1, 3, True, 5), tmp_path))
     rows = np.random.default_rng(6).uniform(-1, 1, (3000, 12)).astype(np.float32)
-    assert choose_affine(layer, rows, shiftable=True) is None
-    assert choose_affine(layer, np.zeros((100, 12), np.float32), shiftable=True) is None
-    assert choose_affine(layer, np.zeros((0, 12), np.float32), shiftable=True) is None
+    assert choose_affine(layer, places_of(rows), shiftable=True) is None
+    for nothing in (np.zeros((100, 12), np.float32), np.zeros((0, 12), np.float32)):
+        assert choose_affine(layer, places_of(nothing), shiftable=True) is None
 
 
 def test_no_shift_is_chosen_where_none_can_be_made_up_for(tmp_path):
     layer = layer_of(prepared(network(1, 3, True, 7), tmp_path))
-    choice = choose_affine(layer, rectified(np.random.default_rng(8), 3.0), shiftable=False)
+    rows = rectified(np.random.default_rng(8), 3.0)
+    choice = choose_affine(layer, places_of(rows), shiftable=False)
     assert choice is None or not choice.affine.shifted
+
+
+@pytest.mark.parametrize("groups", [1, 12])
+def test_padded_zeros_are_inside_of_what_is_mapped(tmp_path, groups):
+    """A channel that hardly moves, far from zero, is not blown up until padding rules steps."""
+    layer = layer_of(prepared(network(groups, 3, True, 9), tmp_path))
+    assert layer.padded
+    rows = rectified(np.random.default_rng(10), 1.0)
+    rows[:, 3] = -0.27 + np.random.default_rng(11).uniform(-1e-4, 1e-4, len(rows))
+    choice = choose_affine(layer, places_of(rows), shiftable=True)
+    assert choice is not None
+    mapped = np.abs((rows - choice.affine.shifts) / choice.affine.factors).max()
+    padding = np.abs(choice.affine.shifts / choice.affine.factors).max()
+    assert padding < 1.01 * mapped
+
+
+@pytest.mark.parametrize("groups", [1, 12])
+def test_frames_that_go_further_than_those_seen_do_not_clip_everywhere(tmp_path, groups):
+    """Every sample has other channels at work: what is new in the next is not cut off."""
+    layer = layer_of(prepared(network(groups, 1, True, 12), tmp_path))
+    rng = np.random.default_rng(13)
+    scale = np.exp(rng.uniform(-2, 2, 12))
+
+    def frames(count: int) -> np.ndarray:
+        gains = scale * np.where(rng.random((count, 1, 12)) < 0.05, 5.0, 1.0)
+        return (np.maximum(rng.normal(size=(count, 100, 12)), 0) * gains).astype(np.float32)
+
+    seen, unseen = frames(24).reshape(-1, 12), frames(200).reshape(-1, 12)
+    choice = choose_affine(layer, places_of(seen, 24), shiftable=True)
+    assert choice is not None
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    fitted = Choice(Affine((high - low) / 2.0, (high + low) / 2.0), 1.0, 0.0)
+    assert held_error(layer, unseen, choice) < 0.5 * held_error(layer, unseen, fitted)
+    # What was seen alone would have spoken for the tight fit.
+    assert held_error(layer, seen, fitted) < held_error(layer, seen, choice)
+
+
+def held_error(layer: Layer, rows: np.ndarray, choice: Choice) -> float:
+    """Quantise for real with the chosen threshold, and measure."""
+    mapped = (rows - choice.affine.shifts) / choice.affine.factors
+    step = choice.threshold / 127
+    rounded = np.clip(np.rint(mapped / step), -128, 127) * step
+    matrix = layer.matrix() * np.repeat(choice.affine.factors, layer.taps).reshape(
+        layer.groups, 1, -1
+    )
+    error = np.repeat(rounded - mapped, layer.taps, axis=1).reshape(len(rows), layer.groups, -1)
+    return float((np.einsum("ngk,gok->ngo", error, matrix) ** 2).sum())
+
+
+def test_one_sample_is_enough_to_choose(tmp_path):
+    layer = layer_of(prepared(network(12, 1, True, 14), tmp_path))
+    choice = choose_affine(layer, places_of(rectified(np.random.default_rng(15), 2.0), 1), True)
+    assert choice is not None
+    assert choice.gain_db > 3.0

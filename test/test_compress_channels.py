@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_compress.compress.observe.channels import Reservoir, sample_number
+from av_compress.compress.observe.channels import GROUPS, Reservoir, sample_number
 
 COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 
@@ -53,6 +53,21 @@ def test_order_and_division_make_no_difference(counts, random):
         assert np.array_equal(first.state()[name], value), name
 
 
+@settings(max_examples=50)
+@given(COUNTS)
+def test_ranges_hold_every_place_of_their_group_also_those_not_kept(counts):
+    reservoir = fill(small(), range(len(counts)), counts)
+    if not sum(counts):
+        assert reservoir.limits.shape == (GROUPS, 2, 0)
+        return
+    for group in range(GROUPS):
+        places = [sample(n, c)[0] for n, c in enumerate(counts) if c and n % GROUPS == group]
+        joined = np.concatenate([*places, np.zeros((2, 0))], axis=1)
+        expected = [joined.min(axis=1, initial=np.inf), joined.max(axis=1, initial=-np.inf)]
+        assert np.array_equal(reservoir.limits[group], expected)
+    assert np.array_equal(reservoir.groups, reservoir.values[:, 1] % GROUPS)
+
+
 def test_every_place_is_as_likely_as_any_other():
     counts = [200] * 40
     taken = np.zeros(200)
@@ -73,10 +88,12 @@ def test_state_survives_storage():
     reservoir.observe(values, channel_axis=1, sample=7)
     again = Reservoir.from_state("x", reservoir.state())
     assert np.array_equal(again.values, reservoir.values)
+    assert np.array_equal(again.limits, reservoir.limits)
     assert set(map(tuple, again.values)) == set(map(tuple, values[0].reshape(3, -1).T))
     empty = Reservoir.from_state("x", Reservoir("x").state())
     empty.merge(again)
     assert np.array_equal(empty.values, reservoir.values)
+    assert np.array_equal(empty.limits, reservoir.limits)
 
 
 def test_a_sample_is_known_by_its_content():

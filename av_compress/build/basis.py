@@ -41,6 +41,8 @@ from av_compress.engines.forms import FORMS
 from av_compress.tasks.base import Task
 from av_compress.tensors import Tensors
 
+# Name of the method that choose_affine finds thresholds by.
+HELD_OUT = "held_out"
 # Means need fewer frames than ranges do.
 CORRECTION_FRAMES = 16
 
@@ -182,6 +184,9 @@ def make_basis(
     refined = insert_affines(model, affines)
     wanted = {t for emitter in emitters for t in tensors_to_observe(refined, plan, emitter)}
     calibration = calibrate(refined, sorted(wanted), task, samples, recipe.threshold, observing)
+    # What a migrated input has to hold was chosen with its map.
+    chosen = {migrated_input(n): (-c.threshold, c.threshold) for n, c in choices.items()}
+    calibration = calibration.with_ranges(chosen, HELD_OUT)
     if rules.unify_concat:
         calibration = replace(calibration, ranges=unify_concats(refined, calibration.ranges))
     choices = {

@@ -49,6 +49,14 @@ class Calibration:
     magnitudes: Mapping[str, float]
     record: CalibrationRecord
 
+    def with_ranges(self, ranges: Ranges, method: str) -> Calibration:
+        """Return this with other ranges for some tensors, chosen by a method."""
+        return replace(
+            self,
+            ranges={**self.ranges, **ranges},
+            methods={**self.methods, **dict.fromkeys(ranges, method)},
+        )
+
     def joined(self, other: Calibration) -> Calibration:
         """Return this with the tensors of another model over the same frames added."""
         return replace(

@@ -1,6 +1,6 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""How much the channels of activations differ, from a few places of each, in fixed memory."""
+"""How much the channels of activations differ: ranges and a few places, in fixed memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ from av_compress.tensors import Array, Tensors
 
 ROWS = 1024
 ROWS_PER_SAMPLE = 256
+# Samples are divided into so many groups, by their numbers: what one group shows can be held
+# against what is made of the others.
+GROUPS = 8
 
 Tickets = npt.NDArray[np.uint64]
 
 
 class Reservoir:
     """Keeps random places of a tensor over samples, every place as likely as any other.
+
+    The range of each channel is kept over all places, for each group of samples.
 
     Every place draws a number from its tensor's name, its sample and its position; the places
     with the smallest numbers stay. What is kept depends neither on the order of the samples nor on
@@ -39,6 +44,21 @@ class Reservoir:
         # Number drawn, sample, position: whoever draws the same number is still told apart.
         self._tickets: Tickets = np.zeros((0, 3), np.uint64)
         self._kept: Array | None = None
+        self._limits: Array | None = None
+
+    @property
+    def limits(self) -> Array:
+        """Smallest and largest value of each channel over all places of each group of samples.
+
+        float32 [GROUPS, 2, channels]; infinite and minus infinite for a group without a sample.
+        """
+        return _no_limits(0) if self._limits is None else self._limits
+
+    @property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """Which group of samples each of `values` comes from."""
+        samples = self._tickets[_ranked(self._tickets), 1]
+        return np.asarray(samples % np.uint64(GROUPS), np.int64)
 
     @property
     def values(self) -> Array:
@@ -58,11 +78,16 @@ class Reservoir:
         """
         moved = np.moveaxis(array, channel_axis, -1)
         places = moved.reshape(-1, moved.shape[-1])
+        if not len(places):
+            return
+        limits = _no_limits(places.shape[1])
+        limits[sample % GROUPS] = places.min(axis=0), places.max(axis=0)
+        self._widen(limits)
         drawn = np.random.PCG64(np.random.SeedSequence([self._seed, sample])).random_raw(
             len(places)
         )
         count = min(len(places), self._per_sample)
-        chosen = np.argpartition(drawn, count - 1)[:count] if count else np.zeros(0, np.int64)
+        chosen = np.argpartition(drawn, count - 1)[:count]
         tickets = np.empty((count, 3), np.uint64)
         tickets[:, 0], tickets[:, 1], tickets[:, 2] = drawn[chosen], sample, chosen
         self._admit(tickets, places[chosen])
@@ -70,19 +95,32 @@ class Reservoir:
     def merge(self, other: Reservoir) -> None:
         """Take in what another reservoir of the same tensor has kept."""
         if other._kept is not None:
+            self._widen(other.limits)
             self._admit(other._tickets, other._kept[: len(other._tickets)])
 
     def state(self) -> dict[str, Array]:
         """Return what was kept as arrays, for storage; see `from_state`."""
-        return {"tickets": self._tickets[_ranked(self._tickets)], "values": self.values}
+        return {
+            "tickets": self._tickets[_ranked(self._tickets)],
+            "values": self.values,
+            "limits": self.limits,
+        }
 
     @staticmethod
     def from_state(name: str, state: Mapping[str, Array]) -> Reservoir:
         """Restore what `state` of the reservoir of tensor `name` returned."""
         reservoir = Reservoir(name)
         if len(state["tickets"]):
+            reservoir._widen(state["limits"])
             reservoir._admit(state["tickets"].astype(np.uint64), state["values"])
         return reservoir
+
+    def _widen(self, limits: Array) -> None:
+        if self._limits is None:
+            self._limits = limits.astype(np.float32)
+        else:
+            self._limits[:, 0] = np.minimum(self._limits[:, 0], limits[:, 0])
+            self._limits[:, 1] = np.maximum(self._limits[:, 1], limits[:, 1])
 
     def _admit(self, tickets: Tickets, rows: Array) -> None:
         """Let newcomers take the free rows, and those of the kept that have to leave."""
@@ -158,6 +196,12 @@ class ChannelObserver:
             # Images have their channels in front of rows and columns, sequences at the end.
             axis = 1 if values[name].ndim == 4 else -1
             reservoir.observe(values[name], channel_axis=axis, sample=number)
+
+
+def _no_limits(channels: int) -> Array:
+    limits = np.full((GROUPS, 2, channels), np.inf, np.float32)
+    limits[:, 1] = -np.inf
+    return limits
 
 
 def _ranked(tickets: Tickets) -> npt.NDArray[np.intp]:

@@ -45,10 +45,7 @@ def choose_affines(
     index = GraphIndex(model)
     found = {}
     for layer in track(_layers(model, set(nodes)), "migrate scales"):
-        rows = places[layer.node.input[0]].values
-        if rows.ndim != 2 or rows.shape[1] != layer.channels:
-            continue
-        choice = choose_affine(layer, rows, can_shift(index, layer))
+        choice = choose_affine(layer, places[layer.node.input[0]], can_shift(index, layer))
         if choice is not None:
             found[layer.name] = choice
     return found
