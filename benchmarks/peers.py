@@ -91,14 +91,17 @@ PEERS: Mapping[str, Peer] = {
     "nncf_control_ap50": Peer(
         "NNCF, accuracy control, AP50 drop 0.25", "nncf", {**NNCF, "max_drop": 0.0025}, "ap50"
     ),
-    "nncf_control_agreement": Peer(
-        "NNCF, accuracy control, agreement AP drop 5",
-        "nncf",
-        {**NNCF, "max_drop": 0.05},
-        "agreement_ap",
-    ),
+    **{
+        f"nncf_control_agreement_{drop}": Peer(
+            f"NNCF, accuracy control, agreement AP drop {drop}",
+            "nncf",
+            {**NNCF, "max_drop": drop / 100},
+            "agreement_ap",
+        )
+        for drop in (5, 15)
+    },
     "nncf_control_per_tensor": Peer(
-        "NNCF, the same, activations per tensor",
+        "NNCF, the same with 5, activations per tensor",
         "nncf",
         {**NNCF, "max_drop": 0.05, "activations": "per_tensor"},
         "agreement_ap",
