@@ -273,6 +273,8 @@ def test_interrupting_leaves_the_old_bundle(world: Path, bundle: Path, tmp_path:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
+        # Shells let what they start in the background ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Once its folder is there, the build is at work.
     end = time.monotonic() + 60

@@ -82,7 +82,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Form:
+class FormOutcome:
     """What became of a form.
 
     Attributes:
@@ -191,7 +191,7 @@ class _Progress:
 
 def attempt_form(
     emitter: str, kinds: Sequence[str], maker: Maker, referee: Referee | None
-) -> Form:
+) -> FormOutcome:
     """Make and judge the candidates of a form in turn, until one passes.
 
     Args:
@@ -216,7 +216,7 @@ def attempt_form(
     if not progress.judged:
         reasons = "; ".join(f"{a.candidate}: {a.reason}" for a in progress.attempts)
         raise ConfigError(f"candidates: nothing can be made in the {emitter} form: {reasons}")
-    return Form(
+    return FormOutcome(
         # The accepted one fails nothing: nothing is nearer.
         candidate=min(progress.judged, key=lambda one: one.distance),
         attempts=tuple(progress.attempts),

@@ -11,7 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from av_compress.build.attempts import Form, Referee, attempt_form, int8_mac_share, serialise
+from av_compress.build.attempts import (
+    FormOutcome,
+    Referee,
+    attempt_form,
+    int8_mac_share,
+    serialise,
+)
 from av_compress.build.basis import make_bases
 from av_compress.build.candidates import Maker
 from av_compress.build.gates import Judge, make_judge, measuring_pipeline
@@ -61,7 +67,7 @@ class Build:
     recipe: Recipe
     prepared: PreparedModel
     judge: Judge | None
-    forms: Mapping[str, Form]
+    forms: Mapping[str, FormOutcome]
     manifest: Manifest
     measurements: Measurements
 
@@ -161,7 +167,7 @@ def _manifest(
     recipe: Recipe,
     task: Task[Any, Any],
     calibration: CalibrationRecord,
-    forms: Mapping[str, Form],
+    forms: Mapping[str, FormOutcome],
 ) -> Manifest:
     size = recipe.model.stat().st_size
     return Manifest(
@@ -176,7 +182,7 @@ def _manifest(
     )
 
 
-def _artefact(emitter: str, form: Form) -> ArtefactRecord:
+def _artefact(emitter: str, form: FormOutcome) -> ArtefactRecord:
     candidate = form.candidate
     computed = FORMS[emitter].precision
     return ArtefactRecord(

@@ -20,7 +20,7 @@ from av_compress.report.build_data import (
 )
 
 if TYPE_CHECKING:
-    from av_compress.build.attempts import Form
+    from av_compress.build.attempts import FormOutcome
     from av_compress.build.builder import Build
 
 
@@ -56,7 +56,7 @@ def build_report(build: Build) -> BuildReport:
     )
 
 
-def _main_form(build: Build) -> Form:
+def _main_form(build: Build) -> FormOutcome:
     """Return the first form: where the forms differ, the page shows its ranges."""
     return build.forms[build.recipe.emitters[0]]
 
@@ -104,7 +104,7 @@ def _searches(build: Build, max_loss: float) -> Iterator[tuple[str, SearchRows]]
         yield emitter, rows
 
 
-def _found(form: Form) -> list[Search]:
+def _found(form: FormOutcome) -> list[Search]:
     return [basis.search for basis in form.searched if basis.search is not None]
 
 
