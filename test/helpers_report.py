@@ -277,7 +277,7 @@ def tensor_range(name: str, outlier: float) -> TensorRange:
     index = np.arange(-200, 201)
     counts = np.rint(1e4 * np.exp(-((index / 20.0) ** 2))).astype(np.int64)
     counts[-1] = 1
-    return TensorRange(name, -2.0, 4.0 * outlier, -outlier, outlier, 0.02, counts)
+    return TensorRange(name, -2.0, 4.0 * outlier, -outlier, outlier, 0.02, counts, "mse")
 
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -133,4 +133,5 @@ def _ranges(build: Build) -> Iterator[TensorRange]:
             high=high,
             bin_width=observer.bin_width,
             counts=observer.signed_counts,
+            method=calibration.methods[name].replace("_", " "),
         )

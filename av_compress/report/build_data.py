@@ -100,6 +100,7 @@ class TensorRange:
         bin_width: width of a histogram bin.
         counts: int64 [2 n + 1]; the middle bin holds |x| < bin_width, the one after it
             bin_width <= x < 2 bin_width.
+        method: what chose the range.
 
     """
 
@@ -110,6 +111,7 @@ class TensorRange:
     high: float
     bin_width: float
     counts: npt.NDArray[np.int64]
+    method: str
 
 
 @dataclass(frozen=True)

@@ -254,11 +254,13 @@ def range_table(ranges: Iterable[TensorRange]) -> Table:
             general(one.maximum),
             general(one.low),
             general(one.high),
+            one.method,
             fixed(noise_db(one), 1),
         )
         for one in _by_noise(ranges)
     ]
-    headers = ("tensor", "smallest seen", "largest seen", "represented from", "to", "SNR dB")
+    seen = ("tensor", "smallest seen", "largest seen")
+    headers = (*seen, "represented from", "to", "chosen by", "SNR dB")
     return Table(headers, rows)
 
 
