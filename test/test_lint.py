@@ -206,9 +206,10 @@ def test_each_form_is_for_its_own_target(network: onnx.ModelProto):
 
 
 def test_the_build_refuses_a_form_that_breaks_a_rule(network, monkeypatch):
-    refuse_broken_form(convolution().model())
+    refuse_broken_form(convolution().model(), "tensorrt")
     # Operators are the source model's own.
-    refuse_broken_form(floats(("Foo", "x", "y", {"domain": "my.ops"})).model(my_ops=1))
+    own = floats(("Foo", "x", "y", {"domain": "my.ops"})).model(my_ops=1)
+    refuse_broken_form(own, "tensorrt")
     plan = make_plan(network, EVERYTHING)
     ranges = dict.fromkeys(tensors_to_observe(network, plan, "tensorrt"), (-1.0, 1.0))
     assert quantize(network, plan, ranges, {}, "tensorrt").graph.node
@@ -240,6 +241,8 @@ def test_every_emitted_graph_passes(tmp_path_factory, network, data):
     emitted = quantize(model, plan, ranges, dict.fromkeys(loud, 1e4), "tensorrt")
     for target in ("tensorrt-10.3", "tensorrt-10.16", "tensorrt-11", "rtx-1.7"):
         assert not broken(lint_model(emitted, target)), target
+    older = quantize(model, plan, ranges, dict.fromkeys(loud, 1e4), "tensorrt_8")
+    assert not broken(lint_model(older, "tensorrt-8.6"))
 
 
 @pytest.fixture

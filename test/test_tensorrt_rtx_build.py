@@ -30,9 +30,13 @@ from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, m
 DETECTORS = ("nanodet_m_320", "light_person_detector", "fastestdet_352")
 
 
-def check(model: onnx.ModelProto, plan: PrecisionPlan) -> Compiled:
+# The second is for TensorRT 8.6; here, strongly typed, it is INT8 and FP32.
+FORMS = ("tensorrt", "tensorrt_8")
+
+
+def check(model: onnx.ModelProto, plan: PrecisionPlan, form: str = "tensorrt") -> Compiled:
     """Compile what a plan makes of a model, and compare the layers with the plan."""
-    compiled = compile_plan(emitted(model, plan, "tensorrt").SerializeToString())
+    compiled = compile_plan(emitted(model, plan, form).SerializeToString())
     inside = {n.node for n in plan.nodes if compiled.reads_int8(n.node)}
     missed, uncalled = plan.quantised() - inside, inside - plan.quantised()
     assert not missed, f"planned INT8, compiled to float: {sorted(missed)}"
@@ -52,28 +56,34 @@ def whole(path: Path) -> onnx.ModelProto:
     return refined(model, make_plan(model, EVERYTHING), half=True)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rules", [PrecisionRules(), EVERYTHING], ids=["default", "everything"])
-def test_a_small_network_compiles_to_int8(tmp_path: Path, rules: PrecisionRules):
+def test_a_small_network_compiles_to_int8(tmp_path: Path, rules: PrecisionRules, form: str):
     model = prepared(residual_network(), tmp_path)
     plan = make_plan(model, rules)
     assert plan.quantised()
-    check(model, plan)
+    compiled = check(model, plan, form)
+    assert ("Datatype: Half" in str(compiled.layers)) == (form == "tensorrt")
 
 
 @pytest.mark.shared_data
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", DETECTORS)
-def test_real_detectors_compile_to_int8_by_the_default_rules(shared_data: Path, name: str):
+def test_real_detectors_compile_to_int8_by_the_default_rules(
+    shared_data: Path, name: str, form: str
+):
     model = detector(shared_data / "camera" / f"{name}.onnx")
-    check(model, make_plan(model, PrecisionRules()))
+    check(model, make_plan(model, PrecisionRules()), form)
 
 
 @pytest.mark.shared_data
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", DETECTORS)
-def test_real_detectors_compile_to_int8_whole_refined(shared_data: Path, name: str):
+def test_real_detectors_compile_to_int8_whole_refined(shared_data: Path, name: str, form: str):
     model = whole(shared_data / "camera" / f"{name}.onnx")
     plan = make_plan(model, EVERYTHING)
     assert plan.int8_mac_share() == 1.0
-    check(model, plan)
+    check(model, plan, form)
 
 
 @pytest.mark.shared_data

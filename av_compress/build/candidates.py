@@ -180,7 +180,9 @@ class Maker:
 
     def _fp32(self, emitter: str) -> Emitted | Skipped:
         plan = _without_int8(self.bases[emitter].plan, "the FP32 candidate has nothing in INT8")
-        return self._emitted(emitter, "fp32", plan.in_fp32(), self.prepared.model)
+        # A form is not FP32's alone by what it quantises: TensorRT 8.6 reads an older opset.
+        model = quantize(self.prepared.model, plan.in_fp32(), {}, {}, emitter)
+        return self._emitted(emitter, "fp32", plan.in_fp32(), model)
 
     def _emitted(
         self, emitter: str, kind: str, plan: PrecisionPlan, model: onnx.ModelProto

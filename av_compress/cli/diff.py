@@ -11,6 +11,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from av_compress.engines.forms import FORMS
+
 if TYPE_CHECKING:
     from av_compress.data.base import FrameSource
     from av_compress.engines.bundle import Bundle
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("a", "b"):
         parser.add_argument(
             f"--emitter-{name}",
-            choices=("tensorrt", "cpu"),
+            choices=tuple(FORMS),
             help=f"which form of bundle {name.upper()}; by default the one for this machine",
         )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")

@@ -15,7 +15,7 @@ class Form:
     Attributes:
         quantised: what a quantised node computes in, as manifests say it: `int8`, `fp8`, or
             `int8_weights` where only the weights are integers and the arithmetic is FP32.
-        half: what is not quantised can be FP16.
+        half: what is not quantised can be FP16, by its type or by the builder's flag.
         simulated: made for a device that the CPU only simulates: every pair of Q and DQ is
             computed as it stands, since fused kernels of CPUs without VNNI saturate. What it takes
             there says nothing of the device.
@@ -41,6 +41,7 @@ class Form:
 
 FORMS: Mapping[str, Form] = {
     "tensorrt": Form(half=True, simulated=True),
+    "tensorrt_8": Form(half=True, simulated=True),
     "tensorrt_fp8": Form("fp8", half=True, simulated=True, exact=True),
     "cpu": Form(),
     "cpu_dynamic": Form(),
@@ -48,5 +49,5 @@ FORMS: Mapping[str, Form] = {
 }
 
 # The forms in the order in which a provider gains by them.
-ON_CPU = ("cpu", "cpu_dynamic", "weight_only", "tensorrt", "tensorrt_fp8")
-ON_GPU = ("tensorrt", "weight_only", "cpu", "cpu_dynamic", "tensorrt_fp8")
+ON_CPU = ("cpu", "cpu_dynamic", "weight_only", "tensorrt", "tensorrt_8", "tensorrt_fp8")
+ON_GPU = ("tensorrt", "tensorrt_8", "weight_only", "cpu", "cpu_dynamic", "tensorrt_fp8")

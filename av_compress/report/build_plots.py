@@ -46,6 +46,7 @@ _COLORS = {
     "cpu_dynamic": "#7a5195",
     "weight_only": "#2e8b57",
     "tensorrt_fp8": "#7fb2e5",
+    "tensorrt_8": "#a0679a",
 }
 _PRECISIONS = {
     "int8": CANDIDATE,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import ArtefactRecord, GateRecord
 from av_compress.engines.measurements import SpeedRecord
 from av_compress.report.build_data import BuildReport
@@ -121,7 +122,7 @@ def _facts(report: BuildReport, name: str) -> Iterator[Fact]:
     speed = report.speed(name, artefact.sha256)
     if speed is not None:
         yield _speed_fact(speed)
-    elif artefact.gate is not None and name == "tensorrt":
+    elif artefact.gate is not None and FORMS[name].simulated:
         yield Fact("–", "speed", "not measured here: needs the device")
     source = report.manifest.source.bytes
     note = f"{size(artefact.bytes)} of {size(source)}"

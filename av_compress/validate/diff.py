@@ -57,7 +57,7 @@ class Side:
         nodes: name -> weighted node, in graph order.
         accuracy: metric -> points, of a bundle's gate; empty where there is none.
         judged_on: the frames of that gate, in words.
-        form: `tensorrt` or `cpu` for a bundle's; empty for a model.
+        form: a key of `FORMS` for a bundle's; empty for a model.
 
     """
 

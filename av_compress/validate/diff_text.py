@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from av_compress.engines.forms import FORMS
 from av_compress.metrics.agreement import Agreement
 from av_compress.report.numbers import (
     NONE,
@@ -130,7 +131,8 @@ def _measured_notes(found: Diff, measured: SideBySide) -> Iterator[str]:
     bad = f", {measured.bad} unusable" if measured.bad else ""
     yield f"measured in turns on {plural(measured.frames, 'frame')} of {measured.source}{bad}"
     for name, side, own in (("A", found.a, measured.a), ("B", found.b, measured.b)):
-        simulated = side.form == "tensorrt" and _CPU in own.engine
+        form = FORMS.get(side.form)
+        simulated = form is not None and form.simulated and _CPU in own.engine
         note = "; TensorRT is simulated: its latency here says nothing" if simulated else ""
         yield f"{name}: {own.engine}{note}"
 

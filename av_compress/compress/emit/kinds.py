@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from onnx import TensorProto
 
+from av_compress.compress.emit import lower_opset
 from av_compress.compress.optimize.passes import OPSET
 
 _HALF = TensorProto.FLOAT16
@@ -140,5 +141,18 @@ KINDS: tuple[Kind, ...] = (
             "TensorRT 10 or newer",
             "TensorRT for RTX 1.7 or newer; GPUs of compute capability 8.9 or newer",
         ),
+    ),
+    Kind(
+        name="INT8, static, for TensorRT 8",
+        emitter="tensorrt_8",
+        recipe="",
+        weights="INT8, a scale a channel",
+        activations="INT8, symmetric, a scale a tensor",
+        scales="frames of the recipe",
+        calibration=True,
+        types=frozenset({TensorProto.INT8}),
+        operators=_PAIR,
+        targets=("TensorRT 8.6 to 10", "TensorRT for RTX 1.7 or newer, FP32 around INT8"),
+        opset=lower_opset.OPSET,
     ),
 )

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 import onnx
 
-from av_compress.compress.emit import cpu, cpu_dynamic, tensorrt, tensorrt_fp8, weight_only
+from av_compress.compress.emit import (
+    cpu,
+    cpu_dynamic,
+    tensorrt,
+    tensorrt_8,
+    tensorrt_fp8,
+    weight_only,
+)
 from av_compress.compress.emit.insertion import Ranges, WeightGrid
 from av_compress.compress.lint.lint import refuse_broken_form
 from av_compress.compress.optimize.passes import refuse_quantised
@@ -57,6 +64,12 @@ EMITTERS: Mapping[str, Emitter] = {
     ),
     "tensorrt_fp8": Emitter(
         tensorrt.narrow, tensorrt.tensors_to_observe, tensorrt_fp8.emit, tensorrt_fp8.adapt
+    ),
+    "tensorrt_8": Emitter(
+        tensorrt.narrow,
+        tensorrt.tensors_to_observe,
+        tensorrt_8.emit,
+        weight_grid=tensorrt_8.weight_grid,
     ),
 }
 
@@ -133,8 +146,8 @@ def quantize(
 
     Raises:
         ConfigError: unknown emitter.
-        ModelError: a range is missing, or what was written is not valid ONNX, or in the `tensorrt`
-            form breaks a rule of TensorRT.
+        ModelError: a range is missing, or what was written is not valid ONNX, or breaks a
+            rule of the TensorRT that the form is for.
 
     """
     refuse_quantised(model)
@@ -148,8 +161,7 @@ def quantize(
         onnx.checker.check_model(emitted, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the {emitter} form is not valid ONNX: {error}") from error
-    if emitter == "tensorrt":
-        refuse_broken_form(emitted)
+    refuse_broken_form(emitted, emitter)
     return emitted
 
 

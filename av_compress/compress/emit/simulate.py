@@ -5,6 +5,10 @@
 ONNX Runtime computes FP16 on a CPU in FP32 and drops the casts in between: it rounds no
 activation, and nothing overflows. What it makes of an FP16 model says little of a device that
 computes in FP16.
+
+Where FP16 is no type in the graph but a flag of the builder (the `tensorrt_8` form), every node
+that the model's note does not keep in FP32 is taken to compute in FP16, which is the most that a
+builder may choose.
 """
 
 from __future__ import annotations
@@ -12,6 +16,9 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 from onnx import shape_inference
+
+from av_compress.compress.emit import holds
+from av_compress.compress.emit.builder_half import fp32_nodes
 
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 # What comes out of these went in, so that it is rounded already.
@@ -27,6 +34,8 @@ _MOVING = frozenset(
 _SAY_TYPE = frozenset({"Cast", "Constant", "ConstantOfShape"})
 # An integer kernel takes the integers behind DequantizeLinear, not what this makes of them.
 _UNROUNDED = _MOVING | {"DequantizeLinear"}
+# A builder's flag makes none of these FP16: their type is said, or they belong to a pair.
+_FIXED = _SAY_TYPE | {"QuantizeLinear", "DequantizeLinear"}
 
 
 def simulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -35,11 +44,15 @@ def simulate_half(model: onnx.ModelProto) -> onnx.ModelProto:
     Sums inside an operator stay FP32, as in the kernels of GPUs.
 
     Args:
-        model: with FP16 tensors, or without any; it stays as it is. The types of its inputs and
-            outputs stay too.
+        model: with FP16 tensors, or with the note that its builder may use FP16, or without
+            either; it stays as it is. The types of its inputs and outputs stay too.
 
     """
-    return ir.to_proto(SimulateHalf()(ir.from_proto(shape_inference.infer_shapes(model))).model)
+    simulated = SimulateHalf()(ir.from_proto(shape_inference.infer_shapes(model))).model
+    forced = fp32_nodes(model)
+    if forced is not None:
+        simulated = SimulateBuilderHalf(forced)(simulated).model
+    return ir.to_proto(simulated)
 
 
 class SimulateHalf(ir.passes.InPlacePass):
@@ -58,6 +71,69 @@ class SimulateHalf(ir.passes.InPlacePass):
         for value in values:
             _widen(graph, value)
         return ir.passes.PassResult(model, modified=bool(values))
+
+
+class SimulateBuilderHalf(ir.passes.InPlacePass):
+    """The simulation of a builder's choice of FP16, over an FP32 model with inferred shapes."""
+
+    def __init__(self, fp32: frozenset[str]) -> None:
+        """Take the names of the nodes that stay FP32; see `builder_half`."""
+        super().__init__()
+        self._fp32 = fp32
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Round what FP16 nodes read and make."""
+        graph = model.graph
+        half = [node for node in graph if self._is_half(node)]
+        rounded: dict[ir.Value, ir.Value] = {}
+        for node in half:
+            for position, value in tuple(holds.typed_inputs(node)):
+                self._round_input(graph, node, position, value, rounded)
+        for node in half:
+            for made in node.outputs if node.op_type not in _UNROUNDED else ():
+                if holds.is_float(made):
+                    _round_everywhere(graph, made)
+        return ir.passes.PassResult(model, modified=bool(half))
+
+    def _is_half(self, node: ir.Node) -> bool:
+        if node.op_type in _FIXED or node.name in self._fp32:
+            return False
+        return holds.has_type(node)
+
+    def _round_input(
+        self,
+        graph: ir.Graph,
+        node: ir.Node,
+        position: int,
+        value: ir.Value,
+        rounded: dict[ir.Value, ir.Value],
+    ) -> None:
+        """Round a constant, or what came from outside or from an FP32 node."""
+        constant, producer = holds.constant(value), value.producer()
+        if constant is not None:
+            half = holds.half_constant(node, position, constant).astype("float32")
+            name = f"{node.name}_{position}_{value.name}_float16"
+            made = ir.Value(name=name, type=ir.TensorType(_FLOAT), shape=value.shape)
+            made.const_value = ir.Tensor(half, name=name)
+            graph.register_initializer(made)
+            node.replace_input_with(position, made)
+        elif producer is None or not (
+            self._is_half(producer) or producer.op_type == "DequantizeLinear"
+        ):
+            if value not in rounded:
+                rounded[value] = _cast(graph, _cast(graph, value, _HALF), _FLOAT)
+            node.replace_input_with(position, rounded[value])
+
+
+def _round_everywhere(graph: ir.Graph, value: ir.Value) -> None:
+    """Let all that read a tensor read it rounded; an output keeps its name."""
+    readers = tuple(value.uses())
+    wide = _cast(graph, _cast(graph, value, _HALF), _FLOAT)
+    if value.is_graph_output():
+        value.name, wide.name = wide.name, value.name
+        graph.outputs[:] = [wide if v is value else v for v in graph.outputs]
+    for reader, position in readers:
+        reader.replace_input_with(position, wide)
 
 
 def _widen(graph: ir.Graph, value: ir.Value) -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx
 
 from av_compress.compress.lint.rule import Severity, Subject, Violation
@@ -12,9 +14,9 @@ from av_compress.compress.lint.targets import find_target
 from av_compress.compress.lint.view import LintView
 from av_compress.errors import ModelError
 
-# What the `tensorrt` form promises to run on, by the strictest of its releases. TensorRT 8.6 is
-# none of them: its opset ends before FP16 scales begin.
-FORM_TARGET = "tensorrt-10.3"
+# Form -> what it promises to run on, by the strictest of its releases. TensorRT 8.6 is none of the
+# `tensorrt` form's: its opset ends before FP16 scales begin.
+FORM_TARGETS: Mapping[str, str] = {"tensorrt": "tensorrt-10.3", "tensorrt_8": "tensorrt-8.6"}
 _NAMED_AT_MOST = 5
 
 
@@ -49,21 +51,28 @@ def broken(violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
     return tuple(one for one in violations if one.rule.severity is not Severity.ADVICE)
 
 
-def refuse_broken_form(model: onnx.ModelProto) -> None:
-    """Check that a `tensorrt` form is what TensorRT reads and runs as it says.
+def refuse_broken_form(model: onnx.ModelProto, emitter: str) -> None:
+    """Check that a form is what its target reads and runs as it says.
 
     Operators are the source model's own: some have plugins, which nobody can know here.
+
+    Args:
+        model: what was emitted.
+        emitter: its form; one without an entry in `FORM_TARGETS` is held to nothing.
 
     Raises:
         ModelError: it is not; nodes, rules and fixes are named.
 
     """
+    target = FORM_TARGETS.get(emitter)
+    if target is None:
+        return
     found = [
         one
-        for one in broken(lint_model(model, FORM_TARGET))
+        for one in broken(lint_model(model, target))
         if one.rule.subject is not Subject.OPERATORS
     ]
     if found:
         more = len(found) - _NAMED_AT_MOST
         named = "; ".join(map(str, found[:_NAMED_AT_MOST])) + (f"; and {more} more" * (more > 0))
-        raise ModelError(f"the tensorrt form breaks rules of {FORM_TARGET}: {named}")
+        raise ModelError(f"the {emitter} form breaks rules of {target}: {named}")

@@ -72,7 +72,7 @@ class ChangeOpset(Required):
             return model, ""
         known = model
         if version > OPSET:
-            known = _without_newer_operators(model)
+            known = without_newer_operators(model, OPSET)
         try:
             changed = version_converter.convert_version(known, OPSET)
         except Exception as error:  # The converter raises RuntimeError and others of its own.
@@ -172,17 +172,23 @@ def _order(model: onnx.ModelProto) -> list[str]:
     return [n.output[0] for n in model.graph.node if n.output and n.op_type != "Constant"]
 
 
-def _without_newer_operators(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Write operators that came after OPSET by those that there were; ONNX says how."""
-    newer = {n.op_type for n in model.graph.node if not n.domain and not _known(n.op_type)}
+def without_newer_operators(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Write operators that came after an opset by those that there were, where ONNX says how.
+
+    Args:
+        model: it stays as it is, and is returned where there is nothing to write.
+        opset: of the default domain; that of the model stays.
+
+    """
+    newer = {n.op_type for n in model.graph.node if not n.domain and not _known(n.op_type, opset)}
     if not newer:
         return model
     functions = [("", op_type) for op_type in sorted(newer)]
     return inliner.inline_selected_functions(model, functions, inline_schema_functions=True)
 
 
-def _known(op_type: str) -> bool:
+def _known(op_type: str, opset: int) -> bool:
     try:
-        return not defs.get_schema(op_type, OPSET).deprecated
+        return not defs.get_schema(op_type, opset).deprecated
     except defs.SchemaError:
         return False

@@ -89,7 +89,7 @@ VALUES_RULES = make_rules(
             "FP16 scale",
             values.half_scale,
             "the parser reads the scale's bytes as FP32 (by its source)",
-            "keep scales, and what they belong to, in FP32 (`precision: {base: fp32}`)",
+            "keep scales, and what they belong to, in FP32 (the `tensorrt_8` form)",
         ),
         (
             "half-scale-subnormal",
