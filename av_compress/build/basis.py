@@ -32,7 +32,6 @@ from av_compress.compress.refine.insert import (
     descriptions,
     insert_affines,
     insert_observably,
-    output_factors,
     unfolded,
 )
 from av_compress.compress.refine.refine import (
@@ -273,12 +272,9 @@ def _corrected(
         shifted = {emitter: replace(refinement, biases=shifts)}
         return replace(basis, refinements=shifted).emit(plan, emitter)
 
-    label, quantised = f"correct biases: {emitter}", plan.quantised()
-    affines = {name: a for name, a in refinement.affines.items() if name in quantised}
-    model = insert_affines(basis.model, affines)
-    shifts = correct_biases(model, emit, quantised, inputs, label)
-    factors = output_factors(basis.model, affines)
-    return replace(refinement, biases={n: s / factors.get(n, 1.0) for n, s in shifts.items()})
+    label, affines = f"correct biases: {emitter}", refinement.affines
+    shifts = correct_biases(basis.model, affines, emit, plan.quantised(), inputs, label)
+    return replace(refinement, biases=shifts)
 
 
 @dataclass(frozen=True)
