@@ -273,16 +273,20 @@ def deep(seed: int) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module", params=[Precision.FP32, Precision.FP16])
-def refined(request, tmp_path_factory) -> tuple[onnx.ModelProto, Refinement, bool]:
+def forms(request, tmp_path_factory) -> tuple[onnx.ModelProto, Refinement, Refinement, bool]:
+    """Return a model, its refinement with and without maps, and whether scales are FP16."""
     model = prepared(deep(3), tmp_path_factory.mktemp("m"))
     rng = np.random.default_rng(4)
     affines = {layer.name: random_affine(rng, layer) for layer in layers_of(model)}
     plan = replace(make_plan(model, EVERYTHING), base=request.param)
     grid = weight_grid(plan, "tensorrt")
     assert grid is not None
-    inside = plan.quantised()
-    weights = round_weights(model, affines, inside, samples(model, 2), {"tensorrt": grid})
-    return model, Refinement(affines, weights["tensorrt"]), request.param is Precision.FP16
+    inside, grids, feeds = plan.quantised(), {"tensorrt": grid}, samples(model, 2)
+    migrated, plain = (
+        Refinement(maps, round_weights(model, maps, inside, feeds, grids)["tensorrt"])
+        for maps in (affines, {})
+    )
+    return model, migrated, plain, request.param is Precision.FP16
 
 
 def integers(node: onnx.NodeProto, weight: np.ndarray, half: bool) -> np.ndarray:
@@ -297,9 +301,9 @@ def integers(node: onnx.NodeProto, weight: np.ndarray, half: bool) -> np.ndarray
 
 @settings(max_examples=40, deadline=None)
 @given(chosen=st.sets(st.integers(0, 5)))
-def test_any_nodes_may_be_int8(refined, chosen):
+def test_any_nodes_may_be_int8(forms, chosen):
     """Whichever nodes' maps are dropped, the others' integers stay, and so does the function."""
-    model, refinement, half = refined
+    model, refinement, _, half = forms
     names = [layer.name for layer in layers_of(model)]
     inside = {names[i] for i in chosen}
     assert_equal(model, replace(refinement, weights={}).apply(model, inside))
@@ -314,8 +318,29 @@ def test_any_nodes_may_be_int8(refined, chosen):
             np.testing.assert_array_equal(half_scale(scale), scale)
 
 
-def test_biases_follow_what_is_folded(refined):
-    model, refinement, _ = refined
+@settings(max_examples=20, deadline=None)
+@given(chosen=st.sets(st.integers(0, 5)))
+def test_any_nodes_may_go_without_a_migration(forms, chosen):
+    """Whichever nodes have the weights that were rounded without maps, integers stay."""
+    model, migrated, plain, half = forms
+    names = [layer.name for layer in layers_of(model)]
+    dropped = {names[i] for i in chosen}
+    mixed = migrated.without(dropped, plain)
+    assert_equal(model, replace(mixed, weights={}).apply(model, names))
+    whole = {
+        refinement: {x.name: x for x in layers_of(forms[refinement].apply(model, names))}
+        for refinement in (1, 2)
+    }
+    for layer in layers_of(mixed.apply(model, names)):
+        expected = whole[2 if layer.name in dropped else 1][layer.name]
+        np.testing.assert_array_equal(
+            integers(layer.node, layer.weight, half),
+            integers(expected.node, expected.weight, half),
+        )
+
+
+def test_biases_follow_what_is_folded(forms):
+    model, refinement, *_ = forms
     names = [layer.name for layer in layers_of(model)]
     shifts = {n: np.full(len(refinement.weights[n].bias_shift), 0.5) for n in names}
     biased = Refinement(biases=shifts).apply(model, names)
@@ -323,8 +348,8 @@ def test_biases_follow_what_is_folded(refined):
     assert_equal(biased, Refinement(refinement.affines, biases=shifts).apply(model, names))
 
 
-def test_every_tensor_can_be_observed_in_one_run(refined):
-    model, refinement, _ = refined
+def test_every_tensor_can_be_observed_in_one_run(forms):
+    model, refinement, *_ = forms
     changed = insert_affines(model, refinement.affines)
     observable = insert_observably(model, refinement.affines)
     assert_equal(model, observable)
