@@ -35,7 +35,8 @@ from av_compress.compress.observe.observers import HistogramObserver
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
 from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
-from av_compress.compress.refine.affine import insert_affines, migrated_input
+from av_compress.compress.refine.affine import migrated_input
+from av_compress.compress.refine.insert import insert_affines
 from av_compress.compress.refine.refine import affines_of, choose_affines, layer_inputs
 from av_compress.compress.search.journal import Journal
 from av_compress.compress.search.plan_search import affordable

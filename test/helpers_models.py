@@ -19,7 +19,6 @@ from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
 from av_compress.compress.observe.channels import ChannelObserver
 from av_compress.compress.optimize.prepare import prepare_model
 from av_compress.compress.plan.precision import Precision, PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.refine.affine import insert_affines
 from av_compress.compress.refine.refine import (
     affines_of,
     choose_affines,
@@ -171,8 +170,8 @@ def refined(model: onnx.ModelProto, plan: PrecisionPlan, half: bool = False) -> 
     affines = affines_of(choose_affines(model, plan.quantised(), observer.reservoirs))
     grid = weight_grid(replace(plan, base=Precision.FP16 if half else Precision.FP32), "tensorrt")
     assert grid is not None
-    centred = insert_affines(model, affines)
-    weights = round_weights(centred, plan.quantised(), samples(model, 2), {"tensorrt": grid})
+    inside = plan.quantised()
+    weights = round_weights(model, affines, inside, samples(model, 2), {"tensorrt": grid})
     return Refinement(affines, weights["tensorrt"]).apply(model, plan.quantised())
 
 

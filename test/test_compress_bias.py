@@ -12,9 +12,13 @@ import pytest
 from helpers_models import EVERYTHING, prepared, residual_network, run, samples
 
 from av_compress.compress.emit.quantize import quantize, tensors_to_observe
+from av_compress.compress.graph import GraphIndex
+from av_compress.compress.layers import Layer
 from av_compress.compress.observe.calibrate import Calibrator
 from av_compress.compress.plan.precision import Precision, make_plan
+from av_compress.compress.refine.affine import Affine
 from av_compress.compress.refine.bias import Shifts, correct_biases
+from av_compress.compress.refine.insert import folds, insert_affines
 from av_compress.compress.refine.refinement import Refinement
 
 RULES = replace(EVERYTHING, base=Precision.FP32)
@@ -50,7 +54,7 @@ def corrected(tmp_path):
         refined = Refinement(biases=shifts).apply(model, plan.quantised())
         return quantize(refined, plan, ranges, {}, "tensorrt")
 
-    found = correct_biases(model, emit, plan.quantised(), frames, "correct biases")
+    found = correct_biases(model, {}, emit, plan.quantised(), frames, "correct biases")
     return model, frames, emit, found
 
 
@@ -64,6 +68,34 @@ def test_every_mean_is_that_of_fp32(corrected):
         np.testing.assert_allclose(after[name], wanted[name], atol=2e-3)
     moved = [np.abs(before[name] - wanted[name]).max() for name in names]
     assert max(moved) > 0.05
+
+
+def test_biases_in_front_of_folded_migrations_are_those_of_the_model(corrected):
+    model, frames, _, _ = corrected
+    plan = make_plan(model, RULES)
+    rng = np.random.default_rng(0)
+    index = GraphIndex(model)
+    layers = [Layer.of(index, n) for n in model.graph.node if n.name in plan.quantised()]
+    affines = {
+        x.name: Affine(np.exp(rng.uniform(-1, 1, x.channels)), rng.normal(0, 0.1, x.channels))
+        for x in layers
+        if x is not None
+    }
+    migrated = insert_affines(model, affines)
+    assert folds(model, affines)
+    calibrator = Calibrator(migrated, tensors_to_observe(migrated, plan, "tensorrt"))
+    for feeds in frames:
+        calibrator.observe(feeds)
+    ranges = {name: (o.min / CLIPPED, o.max / CLIPPED) for name, o in calibrator.observers.items()}
+
+    def emit(shifts: Shifts) -> onnx.ModelProto:
+        refined = Refinement(affines, biases=shifts).apply(model, plan.quantised())
+        return quantize(refined, plan, ranges, {}, "tensorrt")
+
+    found = correct_biases(model, affines, emit, plan.quantised(), frames, "correct biases")
+    wanted, after = means(migrated, list(found), frames), means(emit(found), list(found), frames)
+    for name in found:
+        np.testing.assert_allclose(after[name], wanted[name], atol=5e-3)
 
 
 def test_measured_all_at_once_the_same_shifts_are_made_up_for_twice(corrected):
@@ -81,5 +113,5 @@ def test_measured_all_at_once_the_same_shifts_are_made_up_for_twice(corrected):
 
 def test_nothing_is_corrected_without_samples_or_nodes(corrected):
     model, frames, emit, _ = corrected
-    assert correct_biases(model, emit, [], frames, "x") == {}
-    assert correct_biases(model, emit, ["n_t0"], [], "x") == {}
+    assert correct_biases(model, {}, emit, [], frames, "x") == {}
+    assert correct_biases(model, {}, emit, ["n_t0"], [], "x") == {}

@@ -24,10 +24,16 @@ from av_compress.compress.emit.quantize import (
 )
 from av_compress.compress.observe.statistics import Wanted
 from av_compress.compress.observe.unify import unify_concats
-from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
-from av_compress.compress.refine.affine import insert_affines, migrated_input
+from av_compress.compress.plan.precision import Precision, PrecisionPlan, PrecisionRules, make_plan
+from av_compress.compress.refine.affine import migrated_input
 from av_compress.compress.refine.bias import Shifts, correct_biases
 from av_compress.compress.refine.choose_affine import Choice
+from av_compress.compress.refine.insert import (
+    descriptions,
+    insert_affines,
+    insert_observably,
+    unfolded,
+)
 from av_compress.compress.refine.refine import (
     affines_of,
     choose_affines,
@@ -84,7 +90,7 @@ class Basis:
             for emitter, own in self.refinements.items()
         }
         choices = {name: c for name, c in self.choices.items() if name in migrated}
-        notes = {name: c.affine.description for name, c in choices.items()}
+        notes = descriptions(self.model, affines_of(choices))
         return replace(
             self,
             plan=other.plan.with_notes(notes),
@@ -179,23 +185,37 @@ def make_basis(
     choices: dict[str, Choice] = {}
     if rules.migrate:
         choices = _choices(model, plan, task, samples, observing)
-        plan = plan.with_notes({n: c.affine.description for n, c in choices.items()})
     affines = affines_of(choices)
-    refined = insert_affines(model, affines)
+    refined, observed = insert_affines(model, affines), insert_observably(model, affines)
     wanted = {t for emitter in emitters for t in tensors_to_observe(refined, plan, emitter)}
-    calibration = calibrate(refined, sorted(wanted), task, samples, recipe.threshold, observing)
+    calibration = calibrate(observed, sorted(wanted), task, samples, recipe.threshold, observing)
     # What a migrated input has to hold was chosen with its map.
     chosen = {migrated_input(n): (-c.threshold, c.threshold) for n, c in choices.items()}
     calibration = calibration.with_ranges(chosen, HELD_OUT)
     if rules.unify_concat:
         calibration = replace(calibration, ranges=unify_concats(refined, calibration.ranges))
-    choices = {
-        name: replace(choice, affine=choice.affine.snapped(step))
-        for name, choice in choices.items()
-        if (step := _step(plan, calibration.ranges[migrated_input(name)], emitters[0]))
-    }
-    refinements = dict.fromkeys(emitters, Refinement(affines_of(choices)))
-    return Basis(model, plan, calibration, choices, refinements)
+    choices = _settled(model, plan, choices, calibration, emitters[0])
+    affines = affines_of(choices)
+    plan = plan.with_notes(descriptions(model, affines))
+    return Basis(model, plan, calibration, choices, dict.fromkeys(emitters, Refinement(affines)))
+
+
+def _settled(
+    model: onnx.ModelProto,
+    plan: PrecisionPlan,
+    choices: Mapping[str, Choice],
+    calibration: Calibration,
+    emitter: str,
+) -> dict[str, Choice]:
+    """Put zero on a step in every map, and say which maps FP16 bears in front of activations."""
+    half = plan.base is Precision.FP16
+    apart = unfolded(model, affines_of(choices), calibration.magnitudes) if half else set()
+    found = {}
+    for name, choice in choices.items():
+        step = _step(plan, calibration.ranges[migrated_input(name)], emitter)
+        affine = choice.affine.snapped(step)
+        found[name] = replace(choice, affine=replace(affine, foldable=name not in apart))
+    return found
 
 
 def _step(plan: PrecisionPlan, limits: tuple[float, float], emitter: str) -> float:
@@ -232,9 +252,8 @@ def _rounded(
     if not grids or not basis.plan.quantised():
         return basis
     affines = affines_of(basis.choices)
-    refined = insert_affines(basis.model, affines)
     quantised = basis.plan.quantised()
-    weights = round_weights(refined, quantised, _Inputs(task, samples), grids)
+    weights = round_weights(basis.model, affines, quantised, _Inputs(task, samples), grids)
     found = {e: Refinement(affines, weights.get(e, {})) for e in emitters}
     some = [t for t, _ in zip(_Inputs(task, samples), range(CORRECTION_FRAMES))]
     # Where kernels add biases as integers, forms store them so, each in steps of its own.
@@ -253,8 +272,8 @@ def _corrected(
         shifted = {emitter: replace(refinement, biases=shifts)}
         return replace(basis, refinements=shifted).emit(plan, emitter)
 
-    label = f"correct biases: {emitter}"
-    shifts = correct_biases(basis.model, emit, plan.quantised(), inputs, label)
+    label, affines = f"correct biases: {emitter}", refinement.affines
+    shifts = correct_biases(basis.model, affines, emit, plan.quantised(), inputs, label)
     return replace(refinement, biases=shifts)
 
 

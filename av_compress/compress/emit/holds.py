@@ -197,11 +197,16 @@ def _reasons_of_range(
     node: ir.Node, value: ir.Value, magnitudes: Mapping[str, float]
 ) -> Iterator[str]:
     largest = magnitudes.get(value.name or "", 0.0)
-    limit = _SQUARING_LIMIT if node.op_type in _SQUARING else ACTIVATION_LIMIT
+    limit = range_limit(node.op_type)
     if largest > limit:
         yield f"{value.name} reaches {largest:.3g}, over {limit:g}"
     elif 0.0 < largest < _SMALLEST_NORMAL:
         yield f"{value.name} reaches only {largest:.3g}, which FP16 holds with few bits"
+
+
+def range_limit(op_type: str) -> float:
+    """Return the largest magnitude that an operator may read or make in FP16."""
+    return _SQUARING_LIMIT if op_type in _SQUARING else ACTIVATION_LIMIT
 
 
 def constant(value: ir.Value) -> Array | None:

@@ -22,6 +22,8 @@ from onnx import numpy_helper
 
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.layers import Floats, Layer
+from av_compress.compress.refine.affine import Affine
+from av_compress.compress.refine.insert import insert_affines, output_factors
 from av_compress.errors import ModelError
 from av_compress.progress import track
 from av_compress.tensors import Tensors
@@ -31,6 +33,7 @@ Shifts = Mapping[str, Floats]
 
 def correct_biases(
     model: onnx.ModelProto,
+    affines: Mapping[str, Affine],
     emit: Callable[[Shifts], onnx.ModelProto],
     nodes: Iterable[str],
     samples: Sequence[Tensors],
@@ -40,20 +43,26 @@ def correct_biases(
 
     Args:
         model: FP32 model.
-        emit: writes the model with its INT8 nodes, FP32 around them, the given amounts added to
-            biases; the nodes keep their names and outputs.
+        affines: node name -> what is done to its input; nodes that are not INT8 are left out.
+        emit: writes the model with its INT8 nodes, FP32 around them, these maps in it, and the
+            given amounts added to biases; the nodes keep their names.
         nodes: names of the INT8 nodes; those without a place for a bias are left out.
         samples: input tensors of some frames.
         label: of the progress bar.
 
     Returns:
-        node name -> float64 [output channels], to be added to its bias.
+        node name -> float64 [output channels], to be added to its bias. Of its outputs as the
+        model has them, whatever other nodes' maps do to them.
 
     Raises:
         ModelError: a form does not run.
 
     """
-    layers = _with_biases(model, set(nodes))
+    inside = set(nodes)
+    kept = {name: affine for name, affine in affines.items() if name in inside}
+    factors = output_factors(model, kept)
+    model = insert_affines(model, kept)
+    layers = _with_biases(model, inside)
     if not layers or not samples:
         return {}
     wanted = _means(model, list(layers.values()), samples)
@@ -64,7 +73,7 @@ def correct_biases(
         for name in level:
             found[name] = wanted[name] - got[name]
             _add_to_bias(changed, name, found[name])
-    return found
+    return {name: shift / factors.get(name, 1.0) for name, shift in found.items()}
 
 
 def _with_biases(model: onnx.ModelProto, names: set[str]) -> dict[str, Layer]:

@@ -14,6 +14,7 @@ from av_compress.compress.layers import Layer
 from av_compress.compress.observe.channels import Reservoir
 from av_compress.compress.refine.affine import Affine, can_shift
 from av_compress.compress.refine.choose_affine import Choice, choose_affine
+from av_compress.compress.refine.insert import insert_affines, output_factors
 from av_compress.compress.refine.moments import collect_moments
 from av_compress.compress.refine.rounding import RoundedWeight, round_weight
 from av_compress.progress import track
@@ -58,6 +59,7 @@ def affines_of(choices: Mapping[str, Choice]) -> dict[str, Affine]:
 
 def round_weights(
     model: onnx.ModelProto,
+    affines: Mapping[str, Affine],
     nodes: Iterable[str],
     samples: Iterable[Tensors],
     grids: Mapping[str, WeightGrid],
@@ -65,20 +67,26 @@ def round_weights(
     """Round weights by what the nodes sum over.
 
     Args:
-        model: FP32 model with all affine maps in it.
+        model: prepared FP32 model.
+        affines: node name -> what is done to its input.
         nodes: names of the nodes in INT8.
         samples: input tensors, iterated several times.
         grids: name -> how its weights are stored.
 
     Returns:
         for each grid, node name -> rounded weights; without those that `collect_moments` leaves
-        out.
+        out. See `Refinement.weights` for which outputs they belong to.
 
     """
     found: dict[str, dict[str, RoundedWeight]] = {name: {} for name in grids}
-    for layer, moments in collect_moments(model, nodes, samples):
+    folded = output_factors(model, affines)
+    for layer, moments in collect_moments(insert_affines(model, affines), nodes, samples):
         for name, grid in grids.items():
-            found[name][layer.name] = round_weight(layer, moments, grid.levels, grid.snap)
+            # With the scales that a form stores where all maps are in it.
+            rounded = round_weight(layer, moments, grid.levels, grid.snap)
+            if layer.name in folded:
+                rounded = rounded.multiplied(layer.node, 1.0 / folded[layer.name])
+            found[name][layer.name] = rounded
     return found
 
 

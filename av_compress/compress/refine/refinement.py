@@ -11,9 +11,11 @@ import numpy as np
 import onnx
 
 from av_compress.compress.layers import Floats
-from av_compress.compress.refine.affine import Affine, insert_affines
+from av_compress.compress.refine.affine import Affine
 from av_compress.compress.refine.constants import constant_value, set_input
+from av_compress.compress.refine.insert import insert_affines, output_factors
 from av_compress.compress.refine.rounding import RoundedWeight
+from av_compress.tensors import Array
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class Refinement:
 
     Attributes:
         affines: what is done to the channels of a node's input.
-        weights: a node's weights, rounded already, for the model with all of `affines` in it.
-        biases: what is added to a node's bias, float64 [output channels].
+        weights: a node's weights, rounded already, behind its own of `affines`. They are those
+            of outputs as the model has them, whatever other nodes' maps do to them.
+        biases: what is added to a node's bias, float64 [output channels], of the same outputs.
 
     """
 
@@ -53,16 +56,22 @@ class Refinement:
         chosen = set(nodes)
         affines = {name: affine for name, affine in self.affines.items() if name in chosen}
         changed = insert_affines(model, affines)
+        factors = output_factors(model, affines)
         for node in changed.graph.node:
-            if node.name not in chosen:
-                continue
-            rounded = self.weights.get(node.name)
-            if rounded is not None:
-                set_input(changed, node, 1, rounded.weight)
-                _add_to_bias(changed, node, rounded.bias_shift)
-            if node.name in self.biases:
-                _add_to_bias(changed, node, self.biases[node.name])
+            if node.name in chosen:
+                self._refine(changed, node, factors.get(node.name))
         return changed
+
+    def _refine(self, model: onnx.ModelProto, node: onnx.NodeProto, factors: Array | None) -> None:
+        """Change a node whose outputs are multiplied by factors, one per channel."""
+        rounded, bias = self.weights.get(node.name), self.biases.get(node.name)
+        if rounded is not None:
+            if factors is not None:
+                rounded = rounded.multiplied(node, factors)
+            set_input(model, node, 1, rounded.weight.astype(np.float32))
+            _add_to_bias(model, node, rounded.bias_shift)
+        if bias is not None:
+            _add_to_bias(model, node, bias if factors is None else bias * factors)
 
 
 def _add_to_bias(model: onnx.ModelProto, node: onnx.NodeProto, shift: Floats) -> None:

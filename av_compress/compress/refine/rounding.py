@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
-from av_compress.compress.layers import Floats, Layer
+from av_compress.compress.layers import Floats, Layer, per_output
 from av_compress.compress.refine.moments import Moments
 from av_compress.tensors import Array
 
@@ -34,14 +35,28 @@ class RoundedWeight:
     """Weights that are whole numbers of steps, and the bias that goes with them.
 
     Attributes:
-        weight: as the node stores it, float32. The largest of an output channel is as many steps
-            as there are levels: whoever quantises by the largest magnitude finds the same steps.
+        weight: as the node stores it. The largest of an output channel is as many steps as there
+            are levels: whoever quantises by the largest magnitude finds the same steps.
         bias_shift: to be added to the bias, float64 [output channels].
 
     """
 
     weight: Array
     bias_shift: Floats
+
+    def multiplied(self, node: onnx.NodeProto, factors: Array) -> RoundedWeight:
+        """Return these for outputs that are multiplied, as many steps of scales multiplied too.
+
+        In float64, so that undoing it gives the same float32, and with that the same scale, to
+        the last bit: scales in FP16 are rounded up, and the next one is far.
+
+        Args:
+            node: whose weights they are.
+            factors: positive, one per output channel.
+
+        """
+        weight = self.weight.astype(np.float64) * per_output(node, self.weight, factors)
+        return RoundedWeight(weight, self.bias_shift * factors)
 
 
 def round_weight(
