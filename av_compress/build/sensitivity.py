@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import yaml
 
 from av_compress.build.basis import make_bases
-from av_compress.build.gates import make_judge, measuring_pipeline
+from av_compress.build.gates import make_judge, reference_pipeline
 from av_compress.build.observing import DirectObserving
 from av_compress.build.preparation import prepare
 from av_compress.build.recipe import Recipe, SearchConfig
@@ -85,7 +85,7 @@ def open_searcher(recipe: Recipe, emitter: str, journal: Journal, stack: ExitSta
     preparation = prepare(recipe)
     task, model = preparation.task, preparation.prepared.model
     rules = PrecisionRules.from_config(recipe.precision)
-    reference = stack.enter_context(closing(measuring_pipeline(task, model, exact=False)))
+    reference = stack.enter_context(closing(reference_pipeline(task, model)))
     samples = open_samples(recipe, stack).calibration
     judge = make_judge(recipe.gate, samples, reference, "search")
     alone = replace(recipe, emitters=(emitter,))

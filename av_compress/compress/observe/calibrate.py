@@ -139,6 +139,8 @@ class MagnitudeProbe:
         for name, array in (*tensors.items(), *zip(self._names, values)):
             if array.size:
                 largest = max(float(array.max()), -float(array.min()))
+                # What is no number fits nowhere, and would not stand out by its size.
+                largest = np.inf if np.isnan(largest) else largest
                 self._largest[name] = max(self._largest.get(name, 0.0), largest)
 
 
