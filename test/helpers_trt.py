@@ -36,6 +36,11 @@ class Compiled:
             for layer in self.layers
         )
 
+    def holds(self, datatype: str) -> bool:
+        """Tell whether any layer reads or writes a type."""
+        tensors = (t for one in self.layers for t in (*one.inputs, *one.outputs, *one.constants))
+        return any(tensor.dtype == datatype for tensor in tensors)
+
 
 @dataclass(frozen=True)
 class Refused:
