@@ -143,7 +143,7 @@ class _Preparation:
         for step in self._steps():
             self._reports.append(self._take(step))
         # What the optimisations made has no shapes that contradict each other either.
-        self._model, _ = InferShapes().run(self._model)
+        self._model, _ = InferShapes().run(NameNodes().run(self._model)[0])
         proof = self._proof
         if not proof.possible:
             self._reports.append(self._untouched("prove", f"not proven: {proof.obstacle}"))
