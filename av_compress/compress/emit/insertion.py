@@ -183,10 +183,19 @@ def symmetric_weight(weight: Array, axis: int | None, levels: int) -> Quantiser:
     else:
         others = tuple(i for i in range(weight.ndim) if i != axis)
         largest = np.abs(weight).max(axis=others, initial=0.0)
-    # A channel that is all zeros needs a positive scale too, and any will do.
-    scale = np.asarray(np.where(largest > 0, largest, levels), np.float64) / levels
+    scale = with_dead_channels(np.asarray(largest, np.float64) / levels)
     scale32 = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
     return Quantiser(scale32, np.zeros(scale32.shape, np.int8), axis or 0)
+
+
+def with_dead_channels(scales: Array) -> Array:
+    """Give channels that are all zeros, and with that their scale, the largest one of the others.
+
+    Any positive one will do for them; but whether FP16 holds a tensor's scales is judged by those
+    that weigh, and none of the tensor's own may be hidden by one that stands for nothing.
+    """
+    largest = float(scales.max(initial=0.0))
+    return np.asarray(np.where(scales > 0, scales, largest or 1.0))
 
 
 def symmetric_activation(low: float, high: float, levels: int = 127) -> Quantiser:
