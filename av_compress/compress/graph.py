@@ -106,7 +106,8 @@ class GraphIndex:
         if node.op_type == "ConvTranspose":
             source = [extent or 1 for extent in self.shape(node.input[0]) or ()]
             return math.prod(source) * math.prod(weight[1:])
-        depth = weight[-2]
+        # A vector has one axis, and the product none of it.
+        depth = weight[max(len(weight) - 2, 0)]
         if node.op_type == "Gemm" and attribute(node, "transB", 0):
             depth = weight[1]
         return math.prod(extents) * depth

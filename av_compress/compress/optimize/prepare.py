@@ -18,6 +18,7 @@ from av_compress.compress.optimize.focus import StrideFocus
 from av_compress.compress.optimize.fold_affine import FoldAffine
 from av_compress.compress.optimize.fold_pad import FoldPad
 from av_compress.compress.optimize.fold_places import FoldPlaces
+from av_compress.compress.optimize.gemm import PlainGemm
 from av_compress.compress.optimize.layout import ShortenLayout
 from av_compress.compress.optimize.nms import DetachNms
 from av_compress.compress.optimize.passes import (
@@ -46,6 +47,7 @@ from av_compress.tensors import Tensors
 # What onnxslim lacks, in an order in which one prepares the ground for the next.
 OPTIMIZATIONS: tuple[Pass, ...] = (
     DequantizeConstants(),
+    PlainGemm(),
     StrideFocus(),
     FoldPad(),
     CancelTransposes(),
