@@ -93,7 +93,8 @@ def _scales(
     chosen = [channel_scales(w, np.diag(covariance), levels) for w, covariance in pairs]
     live = np.abs(matrix).max(axis=2) > 0
     scales = with_dead_channels(np.where(live, np.stack(chosen), 0.0).reshape(-1))
-    return np.asarray(snap(scales.astype(np.float32)), np.float64).reshape(live.shape)
+    stored = np.asarray(snap(scales.astype(np.float32)), np.float64)
+    return np.asarray(stored.reshape(live.shape))
 
 
 def channel_scales(weights: Floats, variances: Floats, levels: int) -> Floats:
