@@ -13,11 +13,13 @@ import pytest
 from helpers_models import EVERYTHING, prepared, quantised, refined, run, samples, sqnr_db
 from onnx import helper, numpy_helper
 
+from av_compress.compress.emit import quantize as forms
 from av_compress.compress.emit.kinds import KINDS
 from av_compress.compress.plan.precision import Precision, make_plan
 from av_compress.compress.refine.affine import Affine
 from av_compress.compress.refine.constants import constant_value, set_input
 from av_compress.compress.refine.insert import insert_affines, insert_observably
+from av_compress.errors import ModelError
 
 EMITTERS = tuple(dict.fromkeys(kind.emitter for kind in KINDS))
 IMAGE, ROWS = [1, 8, 6, 6], [4, 16]
@@ -191,3 +193,13 @@ def test_a_constant_that_a_branch_reads_too_is_not_changed_under_it():
     set_input(model, node, 1, 2 * before)
     np.testing.assert_array_equal(constant_value(model, "conv_1"), before)
     np.testing.assert_array_equal(constant_value(model, node.input[1]), 2 * before)
+
+
+def test_a_form_whose_shapes_contradict_each_other_is_refused(tmp_path: Path, monkeypatch):
+    def emit(*_):
+        raise onnx.shape_inference.InferenceError("Mismatch")
+
+    model = prepared(bias_named_like_a_tensor(), tmp_path)
+    monkeypatch.setitem(forms.EMITTERS, "cpu", replace(forms.EMITTERS["cpu"], emit=emit))
+    with pytest.raises(ModelError, match="the cpu form is not valid ONNX: Mismatch"):
+        quantised(model, EVERYTHING, "cpu")
