@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.observe.observers import HistogramObserver
+from av_compress.compress.optimize.proof import refuse_foreign
 from av_compress.errors import DataError, ModelError
 from av_compress.tensors import Array, Tensors
 
@@ -151,6 +152,7 @@ def watching_session(model: onnx.ModelProto, tensors: Sequence[str], threads: in
         ModelError: the model does not load.
 
     """
+    refuse_foreign(model)
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
