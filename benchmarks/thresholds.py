@@ -6,7 +6,7 @@
 
 Real detectors in the `tensorrt` form, channels centred and aligned, with every
 convolution in INT8 and with 95 % of the multiply-accumulates (the same nodes spared for every
-method, in the order of their sensitivity), weights rounded to nearest. `held_out` is what a build
+method, in the order of their sensitivity), weights rounded as a build does. `held_out` is what it
 takes: with every centred input goes the threshold that lost least on samples it was not chosen by
 (the others by MSE). Calibrated on the train images, judged on the val
 images as in benchmarks/sampling.py. How much of a difference is chance is shown by thresholds by
@@ -28,8 +28,8 @@ from fidelity import MODELS, ROOT, Detector
 from sampling import OutputJudge
 
 from av_compress.build.calibration import TRIAL_FRAMES
-from av_compress.compress.emit.insertion import Ranges
-from av_compress.compress.emit.quantize import quantize, tensors_to_observe
+from av_compress.compress.emit.insertion import Ranges, symmetric_activation
+from av_compress.compress.emit.quantize import quantize, tensors_to_observe, weight_grid
 from av_compress.compress.observe.choose import choose_ranges
 from av_compress.compress.observe.observers import HistogramObserver
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
@@ -37,7 +37,13 @@ from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
 from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
 from av_compress.compress.refine.affine import migrated_input
 from av_compress.compress.refine.insert import insert_affines
-from av_compress.compress.refine.refine import affines_of, choose_affines, layer_inputs
+from av_compress.compress.refine.refine import (
+    affines_of,
+    choose_affines,
+    layer_inputs,
+    round_weights,
+)
+from av_compress.compress.refine.refinement import Refinement
 from av_compress.compress.search.journal import Journal
 from av_compress.compress.search.plan_search import affordable
 from av_compress.compress.search.sensitivity import Trial, measure_sensitivity
@@ -81,7 +87,11 @@ def measure(name: str, data: Path) -> dict[str, Any]:
     read = sorted(set(layer_inputs(detector.model, names).values()))
     kept = observe(detector, detector.model, Wanted(channels=tuple(read)), inputs)
     mapped = choose_affines(detector.model, names, kept.channels)
-    model = insert_affines(detector.model, affines_of(mapped))
+    affines = affines_of(mapped)
+    model = insert_affines(detector.model, affines)
+    grid = weight_grid(plan, "tensorrt")
+    assert grid is not None
+    rounded = round_weights(detector.model, affines, names, inputs, {"tensorrt": grid})
     tensors = tensors_to_observe(model, plan, "tensorrt")
     observers = observe(detector, model, Wanted(tensors), inputs).histograms
     started = time.perf_counter()
@@ -111,7 +121,13 @@ def measure(name: str, data: Path) -> dict[str, Any]:
         spared = plan.spared(dict.fromkeys(affordable(plan, ranking, share), "dear"))
 
         def accuracy(ranges: Ranges, spared: Any = spared) -> dict[str, float]:
-            return judge.measure(quantize(model, spared, ranges, {}, "tensorrt"))
+            snapped = {
+                name: affine.snapped(symmetric_activation(*ranges[migrated_input(name)]).scale)
+                for name, affine in affines.items()
+            }
+            refinement = Refinement(snapped, rounded["tensorrt"])
+            refined = refinement.apply(detector.model, spared.quantised())
+            return judge.measure(quantize(refined, spared, ranges, {}, "tensorrt"))
 
         rows = {method: accuracy(ranges) for method, ranges in tried.items()}
         chance = [accuracy(moved(tried["mse"], seed)) for seed in range(SEEDS)]
