@@ -30,7 +30,6 @@ from av_compress.compress.search.sensitivity import (
     measure_sensitivity,
     output_error,
 )
-from av_compress.errors import DataError
 
 RULES = replace(EVERYTHING, base=Precision.FP32)
 
@@ -214,11 +213,44 @@ def test_a_journal_survives_a_line_that_was_cut_off(tmp_path):
     assert journal.recalled == 2
     journal.keep("c", 4)
     assert Journal(path).find("c") == 4
-    with pytest.raises(DataError, match="cannot be read"):
-        Journal(tmp_path / "folder")
-    blocked = Journal(tmp_path / "folder/journal.jsonl/below")
-    with pytest.raises(DataError, match="cannot be written"):
-        blocked.keep("a", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("folder", "cannot be read: Is a directory"),
+        ("file/below", "cannot be written: "),
+        ("file/below/journal.jsonl", "cannot be written: "),
+    ],
+)
+def test_without_a_file_a_journal_goes_on_in_memory_and_says_so_once(tmp_path, name, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    said = []
+    journal = Journal(tmp_path / name, said.append)
+    journal.keep("a", 1)
+    journal.keep("b", 2)
+    assert (journal.find("a"), journal.find("b")) == (1, 2)
+    (message,) = said
+    assert message.startswith("search journal: nothing is kept: ")
+    assert words in message
+
+
+def test_a_journal_that_is_too_long_loses_its_oldest_lines(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    for number in range(100):
+        journal.keep(f"key {number}", number)
+    size = path.stat().st_size
+    assert Journal(path, limit=size).find("key 0") == 0
+    assert path.stat().st_size == size
+    journal = Journal(path, limit=size - 1)
+    assert (journal.find("key 0"), journal.find("key 99")) == (None, 99)
+    assert path.stat().st_size <= size * 0.55
+    journal.keep("new", 5)
+    again = Journal(path)
+    assert [again.find(key) for key in ("key 0", "key 60", "new")] == [None, 60, 5]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["journal.jsonl"]
 
 
 def test_an_output_that_never_changes_costs_nothing_or_all():
