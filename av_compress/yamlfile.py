@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
     """Refuses duplicate keys, of which YAML's own loader keeps the last without a word."""
 
     # Before merge keys (<<) are resolved: what they bring in may be overridden.
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node] | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:

@@ -102,7 +102,29 @@ def test_the_dearest_nodes_are_spared_with_the_reason():
 def test_the_budget_of_evaluations_is_kept(evaluations):
     plan, costs = plan_of(16), [1.0] * 16
     found = search_plan(plan, ranking_of(plan, costs), additive(costs), Limits(3.0, evaluations))
-    assert len(found.steps) <= evaluations
+    # A plan that comes again is not evaluated again.
+    assert len({step.quantised for step in found.steps}) <= evaluations
+
+
+def test_searches_with_lower_aims_share_one_budget():
+    """What was evaluated costs nothing again: with nothing left, the best of it is found."""
+    plan, costs = plan_of(16), [1.0] * 16
+    evaluated = []
+
+    def loss_of(tried: PrecisionPlan) -> float:
+        evaluated.append(tried.quantised())
+        return additive(costs)(tried)
+
+    ranking = ranking_of(plan, costs)
+    first = search_plan(plan, ranking, loss_of, Limits(10.0, 7))
+    known = {step.quantised for step in first.steps}
+    assert len(known) == 7
+    second = search_plan(plan, ranking, loss_of, Limits(8.0, 0), known)
+    assert set(evaluated) == known
+    assert additive(costs)(second.plan) == 8.0
+    third = search_plan(plan, ranking, loss_of, Limits(4.0, 3), known)
+    assert len(set(evaluated)) == 10
+    assert additive(costs)(third.plan) <= 4.0
 
 
 def test_a_condition_that_nothing_meets_leaves_the_best_that_was_tried():

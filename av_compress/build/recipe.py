@@ -114,7 +114,7 @@ class SearchConfig:
     """How a precision plan is searched.
 
     Attributes:
-        evaluations: how many plans may be evaluated for each form.
+        evaluations: how many plans may be evaluated for each form, in all of its searches.
         frames: on how many frames each node's sensitivity is measured.
         min_int8_share: share of multiply-accumulates that stays in INT8, 0..1.
 
