@@ -6,18 +6,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 from helpers_report import Page
 from test_build import build, coco, entries, recipe, world
 
+from av_compress.build import candidates
+from av_compress.build.candidates import Maker, Skipped
 from av_compress.build.search import Searcher
 from av_compress.cli.main import main
 from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.compress.search.journal import Journal
 from av_compress.engines.bundle import load_bundle
 from av_compress.engines.manifest import ArtefactRecord, Manifest
 from av_compress.engines.measurements import load_measurements
+from av_compress.errors import DataError
 
 __all__ = ["world"]
 
@@ -340,3 +345,18 @@ def test_a_search_minds_the_limit_of_a_single_class(world: Path, tmp_path: Path,
     assert not first[0].passed
     # In points of the limit that holds over all classes.
     assert first[0].loss > 60
+
+
+def test_frames_that_show_nothing_are_looked_at_once(monkeypatch):
+    asked = []
+
+    def nothing(*args):
+        asked.append(args)
+        raise DataError("nothing is seen")
+
+    monkeypatch.setattr(candidates, "make_search_judge", nothing)
+    recipe, samples = SimpleNamespace(gate=object()), SimpleNamespace(calibration=None)
+    maker = Maker(recipe, None, {}, None, samples, None, Journal())
+    why = Skipped("there is nothing to search by: nothing is seen")
+    assert (maker._seen, maker._seen) == (why, why)
+    assert len(asked) == 1
