@@ -18,6 +18,11 @@ TEST = [
     "pytest-xdist>=3.5",
     "hypothesis>=6.90",
 ]
+# A TensorRT whose parser and builder work without a GPU.
+RTX = [
+    "tensorrt-rtx-cu12==1.7.1.116; platform_system == 'Linux' and platform_machine == 'x86_64'"
+    " and python_version < '3.14'",
+]
 DEV = [
     *TEST,
     *BAGS,
@@ -27,9 +32,8 @@ DEV = [
     "types-PyYAML",
     "types-jsonschema",
     "types-tqdm",
-    # A TensorRT whose parser and builder work without a GPU: what is emitted is compiled in tests.
-    "tensorrt-rtx-cu12==1.7.1.116; platform_system == 'Linux' and platform_machine == 'x86_64'"
-    " and python_version < '3.14'",
+    # What is emitted is compiled in tests.
+    *RTX,
 ]
 # One set that was tested together; PyPI's other ROS distributions do not mix with it.
 ROS = [
@@ -89,6 +93,7 @@ setup(
         "bags": BAGS,
         "ros": ROS,
         "tensorrt": ["tensorrt>=8.6", "pycuda>=2024.1"],
+        "tensorrt-rtx": RTX,
         "train": ["torch>=2.4"],
         "test": TEST,
         "dev": DEV,

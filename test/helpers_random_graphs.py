@@ -318,7 +318,9 @@ def _gemm(g: RandomGraph, source: str) -> str:
         (1, 8),
         transB=1,
     )
-    head = g.add("Gemm", [g.same("Relu", hidden), g.normal((8, 6), 8)], (1, 6))
+    inputs = [g.same("Relu", hidden), g.normal((8, 6), 8), g.constant(g.rng.normal(0, 0.1, 6))]
+    factors = {"alpha": g.pick([0.5, 1.0, -2.0]), "beta": g.pick([1.0, 0.25, 3.0])}
+    head = g.add("Gemm", inputs[: g.pick([2, 3])], (1, 6), **factors)
     g.outputs.append(head)
     return source
 

@@ -161,3 +161,20 @@ def test_the_page_about_passes_names_them_all():
     first = (Tidy(), Check(), DetachNms(), CastToFloat(), FixShapes({}), ChangeOpset())
     for step in (*first, NameNodes(), InferShapes(), Simplify(), *OPTIMIZATIONS):
         assert f"| `{step.name}` |" in text
+
+
+def test_an_operator_that_nothing_here_runs_is_named(world: Path, capsys):
+    model = onnx.load(world / "detector.onnx")
+    made = model.graph.node[1].output[0]
+    model.graph.node[1].output[0] = "before"
+    own = onnx.helper.make_node("MyOp", ["before"], [made], name="mine", domain="my.ops")
+    model.graph.node.insert(2, own)
+    model.opset_import.append(onnx.helper.make_opsetid("my.ops", 1))
+    onnx.save(model, world / "own.onnx")
+    said = "own.onnx: ONNX Runtime cannot run the model: node 'mine' is MyOp of domain my.ops"
+    with pytest.raises(ModelError, match=f"{said}.*cut it off"):
+        prepare(recipe_of(world, "own.onnx"))
+    # What does not run it reads it.
+    assert main(["lint", str(world / "own.onnx"), "--target", "tensorrt-10.3"]) == 1
+    assert "at mine: my.ops.MyOp" in capsys.readouterr().out
+    assert main(["diff", str(world / "own.onnx"), str(world / "detector.onnx")]) == 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from helpers_models import Network, prepared, run, samples, sqnr_db
+from helpers_models import EVERYTHING, Network, prepared, run, samples, sqnr_db
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -15,10 +15,12 @@ from onnx.reference import ReferenceEvaluator
 
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.layers import Layer
-from av_compress.compress.observe.channels import Reservoir
+from av_compress.compress.observe.channels import ChannelObserver, Reservoir
+from av_compress.compress.plan.precision import make_plan
 from av_compress.compress.refine.affine import Affine, can_shift
 from av_compress.compress.refine.choose_affine import Choice, choose_affine
 from av_compress.compress.refine.insert import insert_affines
+from av_compress.compress.refine.refine import choose_affines, layer_inputs
 from av_compress.errors import ModelError
 
 
@@ -246,3 +248,30 @@ def test_one_sample_is_enough_to_choose(tmp_path):
     choice = choose_affine(layer, places_of(rectified(np.random.default_rng(15), 2.0), 1), True)
     assert choice is not None
     assert choice.gain_db > 3.0
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 20, 16), (1, 20, 16), (2, 8, 20, 16)])
+def test_a_product_reads_its_channels_from_the_last_axis(tmp_path, shape):
+    """Whatever stands on the second axis of four, as large as the last or not."""
+    rng = np.random.default_rng(16)
+    weight = rng.normal(size=(16, 32)).astype(np.float32)
+    spread = np.exp(rng.uniform(-3, 3, 16)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weight"], ["y"], name="product")],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (*shape[:-1], 32))],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    opset = [helper.make_opsetid("", 19)]
+    model = prepared(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path)
+    plan = make_plan(model, EVERYTHING)
+    assert plan.quantised() == {"product"}
+    read = layer_inputs(model, plan.quantised())
+    assert read == {"product": ("x", -1)}
+    observer = ChannelObserver(model, sorted(read.values()), threads=1)
+    for _ in range(4):
+        observer.observe({"x": rng.normal(size=shape).astype(np.float32) * spread})
+    choice = choose_affines(model, plan.quantised(), observer.reservoirs)["product"]
+    assert choice.gain_db > 3.0
+    assert np.corrcoef(np.log(choice.affine.factors), np.log(spread))[0, 1] > 0.9

@@ -11,12 +11,16 @@ from helpers_models import Network, prepared, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from onnx import helper
 
+from av_compress.compress.emit.holds import scale_fits
 from av_compress.compress.emit.insertion import symmetric_weight
+from av_compress.compress.emit.tensorrt import weight_grid
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.layers import Layer
+from av_compress.compress.plan.precision import Precision, PrecisionPlan
 from av_compress.compress.refine import moments as moments_module
-from av_compress.compress.refine.moments import collect_moments
+from av_compress.compress.refine.moments import Moments, collect_moments
 from av_compress.compress.refine.patches import patches
 from av_compress.compress.refine.refinement import Refinement
 from av_compress.compress.refine.rounding import channel_scales, compensated, round_weight
@@ -151,6 +155,38 @@ def test_an_outlier_in_weights_is_clipped_where_that_helps():
     variances = np.ones(400)
     variances[0] = 1e-9
     assert channel_scales(weights, variances, 7)[0] < 0.13 / 7 * 0.99
+
+
+@pytest.mark.parametrize("group", [1, 2, 16])
+@pytest.mark.parametrize("smallest", [1.0, 1e-2, 3e-6])
+def test_what_was_rounded_is_stored_as_it_is(group, smallest):
+    """In FP16 as well, whose scales are coarse where they are small, and with a dead channel."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(16, 16 // group, 3, 3)) * 1e-3
+    weight *= np.geomspace(1, smallest, 16).reshape(16, 1, 1, 1)
+    weight[7] = 0
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="c", group=group)
+    layer = Layer(node, weight.astype(np.float32), group)
+    fan = 9 * 16 // group
+    moments = Moments(np.zeros((group, fan)), np.stack([np.eye(fan)] * group))
+    grid = weight_grid(PrecisionPlan(Precision.FP16, ()))
+    assert grid is not None
+    rounded = round_weight(layer, moments, grid.levels, grid.snap).weight
+    how = symmetric_weight(rounded, 0, grid.levels)
+    scales = grid.snap(how.scale).astype(np.float64).reshape(16, 1, 1, 1)
+    steps = rounded.astype(np.float64) / scales
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
+    assert np.abs(steps).max() <= 127 + 1e-4
+
+
+def test_a_dead_channel_hides_no_scale_that_fp16_does_not_hold():
+    weight = np.full((4, 8), 1e-6, np.float32)
+    assert not scale_fits(symmetric_weight(weight, 0, 127).scale)
+    weight[2] = 0
+    how = symmetric_weight(weight, 0, 127)
+    assert how.scale.tolist() == [how.scale[0]] * 4
+    assert not scale_fits(how.scale)
+    assert symmetric_weight(np.zeros((2, 3), np.float32), 0, 127).scale.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("groups", [1, 8])

@@ -32,7 +32,7 @@ def model(tmp_path_factory) -> onnx.ModelProto:
 
 def wanted(model: onnx.ModelProto) -> Wanted:
     names = ["image", *(node.output[0] for node in model.graph.node)]
-    return Wanted(histograms=tuple(names), channels=tuple(names[:4]), magnitudes=3)
+    return Wanted(histograms=tuple(names), channels=tuple((n, 1) for n in names[:4]), magnitudes=3)
 
 
 def inputs(number: int) -> dict[str, np.ndarray]:
@@ -89,7 +89,7 @@ def test_state_survives_storage_whatever_the_names(whole):
     odd = "a/0/counts.npy"
     renamed = Statistics(
         {odd: whole.histograms["image"], "": whole.histograms["image"]},
-        {odd: whole.channels["image"]},
+        {(odd, -1): whole.channels["image", 1]},
         {odd: 1.5},
     )
     again = Statistics.from_state(renamed.state())
@@ -105,9 +105,9 @@ def test_magnitudes_are_those_of_the_first_frames(model, whole):
     assert late.merged(whole).magnitudes["image"] == pytest.approx(largest)
 
 
-@pytest.mark.parametrize("kind", ["histograms", "channels"])
-def test_what_is_not_finite_is_named_by_its_tensor(model, kind):
-    run = ObserverRun(model, Wanted(**{kind: ("image",)}), threads=1)
+@pytest.mark.parametrize("wanted", [{"histograms": ("image",)}, {"channels": (("image", 1),)}])
+def test_what_is_not_finite_is_named_by_its_tensor(model, wanted):
+    run = ObserverRun(model, Wanted(**wanted), threads=1)
     bad = inputs(0)
     bad["image"][0, 0, 0, 0] = np.nan
     with pytest.raises(DataError, match=r"tensor 'image' holds values that are not finite \(NaN"):
@@ -123,7 +123,7 @@ from av_compress.compress.observe.statistics import ObserverRun, Wanted
 
 model = onnx.load(sys.argv[1])
 names = ["image", *(node.output[0] for node in model.graph.node)]
-run = ObserverRun(model, Wanted(tuple(names), tuple(names), 8), threads=1)
+run = ObserverRun(model, Wanted(tuple(names), tuple((n, 1) for n in names), 8), threads=1)
 rng = np.random.default_rng(0)
 for position in range(int(sys.argv[2])):
     run.observe({"image": rng.normal(size=(1, 16, 16, 16)).astype(np.float32)}, position)

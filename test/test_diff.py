@@ -19,8 +19,9 @@ from test_evaluate import HALF, write_data
 
 from av_compress.cli.main import main
 from av_compress.compress.plan.precision import make_plan
+from av_compress.compress.states import weighted_nodes
 from av_compress.data.folder import ImageFolder
-from av_compress.validate.diff import diff, model_side, weighted_nodes
+from av_compress.validate.diff import diff, model_side
 from av_compress.validate.diff_text import diff_text
 
 

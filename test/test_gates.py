@@ -21,15 +21,18 @@ from av_compress.build.checks import (
     excess,
     loss_by_limits,
 )
-from av_compress.build.gates import ClassLoss, Judge, Observed, split_metric
+from av_compress.build.gates import ClassLoss, Judge, NumbersOnly, Observed, split_metric
 from av_compress.build.recipe import GateConfig, SampleConfig, SizeConfig, SpeedConfig
 from av_compress.build.samples import SampleSet
+from av_compress.build.search import labels_sha256
 from av_compress.build.speed import compare_speed, spread
+from av_compress.engines.base import RunResult, RunTiming
 from av_compress.engines.manifest import AttemptRecord, CheckRecord, GateRecord
 from av_compress.engines.measurements import Measurements, Spread, load_measurements
 from av_compress.errors import DataError
 from av_compress.fileio import sha256_bytes
 from av_compress.report.conditions import explain, explain_refusal
+from av_compress.tasks.base import Labels2D
 
 SAMPLES = SampleConfig({"type": "images", "path": "frames"}, 2, "stride")
 
@@ -276,3 +279,38 @@ def test_damaged_measurements_are_named(tmp_path, text):
     (tmp_path / "measurements.json").write_text(text)
     with pytest.raises(DataError, match=r"measurements\.json cannot be used"):
         load_measurements(tmp_path)
+
+
+class Undecided:
+    """An engine whose output is no number in one place."""
+
+    inputs, outputs, description = (), (), "undecided"
+
+    def run(self, tensors) -> RunResult:
+        boxes = np.zeros((1, 5, 4), np.float32)
+        boxes[0, 3, 1] = tensors["value"]
+        return RunResult({"boxes": boxes, "count": np.ones(1, np.int64)}, RunTiming(0, 0, 0))
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_reference_that_is_no_number_is_no_reference():
+    engine = NumbersOnly(Undecided())
+    assert engine.run({"value": np.float32(np.inf)}).outputs["count"] == 1
+    with pytest.raises(DataError, match="output 'boxes' holds values that are no numbers"):
+        engine.run({"value": np.float32(np.nan)})
+
+
+def test_what_is_known_of_other_labels_is_not_known_of_these():
+    def truth(x: float, label: int) -> Labels2D:
+        boxes = np.array([[x, 0, 10, 10]], np.float32)
+        return Labels2D(boxes, np.array([label], np.int32), np.zeros(1, bool))
+
+    assert labels_sha256(None) is None
+    found = [
+        labels_sha256(labels)
+        for labels in ((), (truth(0, 0),), (truth(1, 0),), (truth(0, 1),), (truth(0, 0),) * 2)
+    ]
+    assert len(set(found)) == len(found)
+    assert labels_sha256((truth(0, 0),)) == found[1]

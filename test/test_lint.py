@@ -225,6 +225,12 @@ def test_the_build_refuses_a_form_that_breaks_a_rule(network, monkeypatch):
         quantize(network, plan, ranges, {}, "tensorrt")
 
 
+@pytest.mark.parametrize("emitter", ["tensorrt", "tensorrt_8", "tensorrt_fp8"])
+def test_every_form_for_tensorrt_is_held_to_its_rules(emitter: str):
+    with pytest.raises(ModelError, match=f"the {emitter} form breaks rules of .*weight-axis"):
+        refuse_broken_form(convolution(axis=1).model(), emitter)
+
+
 @settings(max_examples=25, deadline=None)
 @given(network=networks(), data=st.data())
 def test_every_emitted_graph_passes(tmp_path_factory, network, data):
@@ -243,6 +249,9 @@ def test_every_emitted_graph_passes(tmp_path_factory, network, data):
         assert not broken(lint_model(emitted, target)), target
     older = quantize(model, plan, ranges, dict.fromkeys(loud, 1e4), "tensorrt_8")
     assert not broken(lint_model(older, "tensorrt-8.6"))
+    floats8 = quantize(model, plan, ranges, dict.fromkeys(loud, 1e4), "tensorrt_fp8")
+    for target in ("tensorrt-10.3", "tensorrt-10.16", "tensorrt-11", "rtx-1.7"):
+        assert not broken(lint_model(floats8, target)), target
 
 
 @pytest.fixture

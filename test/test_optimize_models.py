@@ -15,6 +15,7 @@ from helpers_models import EVERYTHING, quantised, run, sqnr_db
 from onnx import TensorProto, helper, numpy_helper
 
 from av_compress.compress.emit.strip import strip
+from av_compress.compress.observe.calibrate import MagnitudeProbe
 from av_compress.compress.optimize import prepare
 from av_compress.compress.optimize.passes import OPSET, Droppable, copy_of, opset_of
 from av_compress.compress.optimize.prepare import PreparedModel, PrepareOptions, prepare_model
@@ -246,6 +247,11 @@ class TestForeignOperators:
         said = details(result)["fold affine"]
         assert said == "not tried: that it is right could not be proven"
         assert details(result)["prove"] == f"not proven: {result.unproven}"
+
+    def test_what_has_to_run_it_names_the_node(self, tmp_path: Path):
+        model = prepared(self.model([1, 4, 6, 6]), tmp_path).model
+        with pytest.raises(ModelError, match=r"'wand' is Magic of domain acme.*; cut it off, or"):
+            MagnitudeProbe(model)
 
     @pytest.mark.parametrize("form", ["tensorrt", "cpu"])
     def test_quantised_around(self, tmp_path: Path, form: str):

@@ -22,6 +22,7 @@ from av_compress.compress.emit.quantize import (
     tensors_to_observe,
     weight_grid,
 )
+from av_compress.compress.observe.extents import with_extents
 from av_compress.compress.observe.statistics import Wanted
 from av_compress.compress.observe.unify import unify_concats
 from av_compress.compress.plan.precision import Precision, PrecisionPlan, PrecisionRules, make_plan
@@ -181,7 +182,7 @@ def make_basis(
     observing: Observing,
 ) -> Basis:
     """Make what some forms are emitted from, weights rounded to nearest; see `make_bases`."""
-    plan = make_plan(model, rules)
+    plan = make_plan(_sized(model, task, samples), rules)
     choices: dict[str, Choice] = {}
     if rules.migrate:
         names = frozenset(name for name in plan.quantised() if rules.migrates(name))
@@ -217,6 +218,11 @@ def _settled(
         affine = choice.affine.snapped(step)
         found[name] = replace(choice, affine=replace(affine, foldable=name not in apart))
     return found
+
+
+def _sized(model: onnx.ModelProto, task: Task[Any, Any], samples: SampleSet) -> onnx.ModelProto:
+    first = next(iter(samples.frames_at((0,), "read extents")))
+    return with_extents(model, task.preprocess(first).tensors)
 
 
 def _step(plan: PrecisionPlan, limits: tuple[float, float], emitter: str) -> float:

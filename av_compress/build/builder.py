@@ -20,7 +20,7 @@ from av_compress.build.attempts import (
 )
 from av_compress.build.basis import make_bases
 from av_compress.build.candidates import Maker
-from av_compress.build.gates import Judge, make_judge, measuring_pipeline
+from av_compress.build.gates import Judge, make_judge, reference_pipeline
 from av_compress.build.observing import DirectObserving, Observing
 from av_compress.build.preparation import prepare, prove_on_frames
 from av_compress.build.recipe import Recipe
@@ -123,9 +123,7 @@ def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
     rules = PrecisionRules.from_config(recipe.precision)
     with ExitStack() as stack:
         # Opened before anything that takes long: it tells whether the model fits the task.
-        reference = stack.enter_context(
-            closing(measuring_pipeline(task, prepared.model, exact=False))
-        )
+        reference = stack.enter_context(closing(reference_pipeline(task, prepared.model)))
         samples = open_samples(recipe, stack)
         prepared = prove_on_frames(recipe, preparation, samples.calibration)
         judge = None

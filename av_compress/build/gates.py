@@ -9,15 +9,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import onnx
 
 from av_compress.build.recipe import GateConfig
 from av_compress.build.samples import SampleSet
 from av_compress.data.base import LabelledSource
+from av_compress.engines.base import Engine, RunResult
 from av_compress.engines.manifest import GateRecord
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
 from av_compress.engines.pipeline import Pipeline
-from av_compress.errors import ConfigError, DataError
+from av_compress.errors import ConfigError, DataError, FrameError
 from av_compress.metrics.average_precision import (
     DetectionAP,
     average_precision,
@@ -25,6 +27,7 @@ from av_compress.metrics.average_precision import (
     map_labels,
 )
 from av_compress.tasks.base import Detections2D, Labels2D, Task
+from av_compress.tensors import Tensors
 
 # A reference detection counts as truth from this score on: what a stack would act upon.
 CONFIDENT_SCORE = 0.25
@@ -143,9 +146,54 @@ def measuring_pipeline(task: Task[Any, Any], model: onnx.ModelProto, exact: bool
     return Pipeline(task.for_measuring(), OnnxRuntimeEngine(model.SerializeToString(), options))
 
 
+def reference_pipeline(task: Task[Any, Any], model: onnx.ModelProto) -> Pipeline:
+    """Open the FP32 model that all others are held against; see `measuring_pipeline`.
+
+    It stops with DataError at an output that is no number: nothing agrees or disagrees with it.
+    """
+    engine = OnnxRuntimeEngine(model.SerializeToString(), OrtOptions())
+    return Pipeline(task.for_measuring(), NumbersOnly(engine))
+
+
+class NumbersOnly:
+    """An engine whose outputs are numbers, or it raises DataError; see `Engine`."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Wrap `engine`, which is closed with this."""
+        self._engine = engine
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.description = engine.description
+
+    def run(self, tensors: Tensors) -> RunResult:
+        """Run once; see `Engine.run`."""
+        result = self._engine.run(tensors)
+        for name, array in result.outputs.items():
+            if array.dtype.kind == "f" and np.isnan(array).any():
+                raise DataError(f"the model's output '{name}' holds values that are no numbers")
+        return result
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+
 def observe(pipeline: Pipeline, samples: SampleSet, label: str) -> Observed:
-    """Run samples through a pipeline."""
-    return Observed(tuple(pipeline.process(frame).result for frame in samples.frames(label)))
+    """Run samples through a pipeline.
+
+    Raises:
+        DataError: an output of the reference is no number; the frame is named.
+
+    """
+    return Observed(tuple(_result(pipeline, frame) for frame in samples.frames(label)))
+
+
+def _result(pipeline: Pipeline, frame: Any) -> Any:
+    try:
+        return pipeline.process(frame).result
+    except FrameError:
+        raise
+    except DataError as error:
+        raise DataError(f"frame {frame.key}: {error}") from error
 
 
 def _figures(measured: Mapping[str, DetectionAP]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from av_compress.compress.optimize.prepare import (
     load_reference,
     prepare_model,
 )
-from av_compress.compress.optimize.proof import difference_on
+from av_compress.compress.optimize.proof import difference_on, refuse_foreign
 from av_compress.errors import ModelError
 from av_compress.tasks.base import Task
 from av_compress.tasks.camera_detection.task import CameraDetection
@@ -49,11 +49,16 @@ def prepare(recipe: Recipe) -> Preparation:
 
     Raises:
         ConfigError: the task's configuration is wrong.
-        ModelError: the model cannot be compressed.
+        ModelError: the model cannot be compressed, or not be run.
 
     """
     task = make_task(recipe.task)
     prepared = prepare_model(recipe.model, _options(recipe, task))
+    try:
+        # Nothing that follows does without: calibration, search and gate.
+        refuse_foreign(prepared.model)
+    except ModelError as error:
+        raise ModelError(f"{recipe.model}: {error}") from error
     if not recipe.optimize.fold_normalization:
         return Preparation(prepared, task, task)
     return _with_normalization(prepared, task)

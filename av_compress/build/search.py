@@ -34,7 +34,7 @@ from av_compress.compress.search.sensitivity import (
 from av_compress.engines.forms import FORMS
 from av_compress.fileio import canonical_json, sha256_bytes
 from av_compress.metrics.shift import detections_shift
-from av_compress.tasks.base import Detections2D, Task
+from av_compress.tasks.base import Detections2D, Labels2D, Task
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,22 @@ def search_key(searcher: Searcher) -> str:
         "fp32": sha256_bytes(searcher.basis.model.SerializeToString(deterministic=True)),
         "task": searcher.task.config(),
         "frames": list(searcher.judge.samples.hashes),
+        "labels": labels_sha256(searcher.judge.labels),
         "metric": searcher.judge.config.metric,
         "emitter": searcher.emitter,
         "versions": tool_versions(),
     }
     return sha256_bytes(canonical_json(parts).encode())
+
+
+def labels_sha256(labels: Sequence[Labels2D] | None) -> str | None:
+    """Return a hash of all true objects; None where there are none to judge by."""
+    if labels is None:
+        return None
+    frames = [[list(map(float, box)) for box in one.boxes] for one in labels]
+    classes = [list(map(int, one.labels)) for one in labels]
+    crowds = [list(map(bool, one.crowd)) for one in labels]
+    return sha256_bytes(canonical_json([frames, classes, crowds]).encode())
 
 
 def journal_path() -> Path:

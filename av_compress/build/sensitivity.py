@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from av_compress.build.basis import make_bases
-from av_compress.build.gates import make_search_judge, measuring_pipeline
+from av_compress.build.gates import make_search_judge, reference_pipeline
 from av_compress.build.observing import DirectObserving, Observing
 from av_compress.build.preparation import prepare
 from av_compress.build.recipe import Recipe, SearchConfig
@@ -115,7 +115,7 @@ def open_searcher(
     preparation = prepare(recipe)
     task, model = preparation.task, preparation.prepared.model
     rules = PrecisionRules.from_config(recipe.precision)
-    reference = stack.enter_context(closing(measuring_pipeline(task, model, exact=False)))
+    reference = stack.enter_context(closing(reference_pipeline(task, model)))
     samples = open_samples(recipe, stack).calibration
     judge = make_search_judge(recipe.gate, samples, reference)
     alone = replace(recipe, emitters=(emitter,))

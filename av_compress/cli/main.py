@@ -19,6 +19,7 @@ from av_compress.progress import interruptible
 # Verbs in the order in which a user meets them; each is a module of this package.
 VERBS = (
     "build",
+    "compile",
     "sensitivity",
     "observe",
     "inspect",

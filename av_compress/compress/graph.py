@@ -94,8 +94,11 @@ class GraphIndex:
 
         Dynamic extents count as 1.
         """
-        weight = self.weight(node)
-        return 0 if weight is None else self.macs_with(node, weight.shape)
+        position = WEIGHTED.get(node.op_type)
+        if position is None or len(node.input) <= position:
+            return 0
+        weight = self.constants.get(node.input[position])
+        return 0 if weight is None else self.macs_with(node, tuple(weight.dims))
 
     def macs_with(self, node: onnx.NodeProto, weight: tuple[int, ...]) -> int:
         """Return the multiply-accumulates of a weighted node whose weight has a shape."""
@@ -106,10 +109,25 @@ class GraphIndex:
         if node.op_type == "ConvTranspose":
             source = [extent or 1 for extent in self.shape(node.input[0]) or ()]
             return math.prod(source) * math.prod(weight[1:])
-        depth = weight[-2]
-        if node.op_type == "Gemm" and attribute(node, "transB", 0):
-            depth = weight[1]
-        return math.prod(extents) * depth
+        return math.prod(extents) * _depth(node, weight)
+
+
+def _depth(node: onnx.NodeProto, weight: tuple[int, ...]) -> int:
+    """Return over how much a product of matrices sums; 0 for what is no valid weight."""
+    if not weight or (node.op_type == "Gemm" and len(weight) != 2):
+        return 0
+    if node.op_type == "Gemm" and attribute(node, "transB", 0):
+        return weight[1]
+    # A vector has one axis, and the product none of it.
+    return weight[max(len(weight) - 2, 0)]
+
+
+def content(tensor: onnx.TensorProto) -> Array | None:
+    """Return a tensor's value; None where its data is not what its type and shape say."""
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def holds_graphs(node: onnx.NodeProto) -> bool:

@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from av_compress.compress.graph import GraphIndex, attribute, int_list, text_attribute
+from av_compress.compress.graph import (
+    GraphIndex,
+    attribute,
+    float_attribute,
+    int_list,
+    text_attribute,
+)
 from av_compress.tensors import Array
 
 Floats = npt.NDArray[np.float64]
@@ -33,11 +39,14 @@ class Layer:
 
     @staticmethod
     def of(index: GraphIndex, node: onnx.NodeProto) -> Layer | None:
-        """View a node; None where it is none of these, or its weights are no matrix."""
+        """View a node; None where it is none of these, or its weights are no matrix.
+
+        None too for a Gemm with factors of its own: its outputs are not the sums of its weights.
+        """
         weight = index.weight(node)
         if weight is None or node.op_type not in {"Conv", "Gemm", "MatMul"}:
             return None
-        if node.op_type == "Gemm" and attribute(node, "transA", 0):
+        if node.op_type == "Gemm" and not _is_plain(node):
             return None
         if node.op_type == "MatMul" and weight.ndim != 2:
             return None
@@ -114,6 +123,12 @@ class Layer:
     @property
     def _transposed(self) -> bool:
         return self.node.op_type == "Gemm" and bool(attribute(self.node, "transB", 0))
+
+
+def _is_plain(node: onnx.NodeProto) -> bool:
+    """Tell whether a Gemm is a product and a sum, and nothing more."""
+    factors = {float_attribute(node, name, 1.0) for name in ("alpha", "beta")}
+    return factors == {1.0} and not attribute(node, "transA", 0)
 
 
 def input_channels(node: onnx.NodeProto, weight: Array) -> int:

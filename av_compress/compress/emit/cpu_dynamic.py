@@ -23,6 +23,7 @@ from av_compress.compress.emit.insertion import (
     symmetric_weight,
 )
 from av_compress.compress.graph import GraphIndex, attribute, float_attribute
+from av_compress.compress.names import Names
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
 from av_compress.tensors import Array
 
@@ -75,7 +76,9 @@ class _Writer:
         self._result = onnx.ModelProto()
         self._result.CopyFrom(model)
         self._nodes: list[onnx.NodeProto] = []
-        self._activations: set[str] = set()
+        self._names = Names(model.graph)
+        # Source -> its integers, their scale and their zero point.
+        self._activations: dict[str, tuple[str, str, str]] = {}
 
     def write(self) -> onnx.ModelProto:
         graph = self._result.graph
@@ -95,28 +98,18 @@ class _Writer:
         weight = self._matrix(node)
         how = symmetric_weight(weight, 1, WEIGHT_LEVELS)
         integers = how.integers(weight, -WEIGHT_LEVELS, WEIGHT_LEVELS)
-        self._constant(f"{name}_weight", integers)
-        self._constant(f"{name}_weight_scale", how.scale)
-        self._constant(f"{name}_weight_zero_point", how.zero_point)
-        self._quantise(source)
+        stored = self._constant(f"{name}_weight", integers)
+        weight_scale = self._constant(f"{name}_weight_scale", how.scale)
+        weight_zero = self._constant(f"{name}_weight_zero_point", how.zero_point)
+        dynamic, scale, zero = self._quantise(source)
         bias = self._bias(node)
-        product = f"{name}_product" if bias else made
-        self._add(
-            "MatMulInteger",
-            [
-                f"{source}_dynamic",
-                f"{name}_weight",
-                f"{source}_dynamic_zero_point",
-                f"{name}_weight_zero_point",
-            ],
-            f"{name}_sum",
-            name,
-        )
-        self._add("Cast", [f"{name}_sum"], f"{name}_float")
+        total, exact, step = (self._tensor(node, what) for what in ("sum", "float", "scale"))
+        product = self._tensor(node, "product") if bias else made
+        self._add("MatMulInteger", [dynamic, stored, zero, weight_zero], total, name)
+        self._add("Cast", [total], exact)
         self._nodes[-1].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
-        scales = [f"{source}_dynamic_scale", f"{name}_weight_scale"]
-        self._add("Mul", scales, f"{name}_scale")
-        self._add("Mul", [f"{name}_float", f"{name}_scale"], product)
+        self._add("Mul", [scale, weight_scale], step)
+        self._add("Mul", [exact, step], product)
         if bias:
             self._add("Add", [product, bias], made)
 
@@ -137,19 +130,25 @@ class _Writer:
             return str(node.input[2])
         return self._constant(f"{node.name}_bias", np.asarray(value * np.float32(factor)))
 
-    def _quantise(self, source: str) -> None:
+    def _quantise(self, source: str) -> tuple[str, str, str]:
         """Quantise an activation, once for all that read it."""
         if source not in self._activations:
-            self._activations.add(source)
-            made = f"{source}_dynamic"
-            outputs = [made, f"{made}_scale", f"{made}_zero_point"]
-            name = f"{made}_DynamicQuantizeLinear"
+            wanted = (f"{source}_dynamic{what}" for what in ("", "_scale", "_zero_point"))
+            made, scale, zero = (self._names.tensor(name) for name in wanted)
+            name = self._names.node(f"{made}_DynamicQuantizeLinear")
+            outputs = [made, scale, zero]
             self._nodes.append(helper.make_node("DynamicQuantizeLinear", [source], outputs, name))
+            self._activations[source] = made, scale, zero
+        return self._activations[source]
 
     def _add(self, op_type: str, inputs: list[str], made: str, name: str = "") -> None:
-        node = helper.make_node(op_type, inputs, [made], name or f"{made}_{op_type}")
-        self._nodes.append(node)
+        name = name or self._names.node(f"{made}_{op_type}")
+        self._nodes.append(helper.make_node(op_type, inputs, [made], name))
 
-    def _constant(self, name: str, value: Array) -> str:
+    def _tensor(self, node: onnx.NodeProto, what: str) -> str:
+        return self._names.tensor(f"{node.name}_{what}")
+
+    def _constant(self, wanted: str, value: Array) -> str:
+        name = self._names.tensor(wanted)
         self._result.graph.initializer.append(numpy_helper.from_array(value, name))
         return name

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from av_compress.compress.emit import holds
+from av_compress.compress.names import take_name
 from av_compress.tensors import Array
 
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -31,6 +32,7 @@ class HalfWriter:
         made = (value for node in self._nodes for value in node.outputs)
         self._floats = [value for value in (*graph.inputs, *made) if holds.is_float(value)]
         self._names = set(ir.convenience.create_value_mapping(graph))
+        self._node_names = {str(node.name) for node in self._nodes}
         self._halves: dict[str, ir.Value] = {}
 
     def write(self) -> None:
@@ -84,7 +86,7 @@ class HalfWriter:
                 node.inputs,
                 attributes=tuple(node.attributes.values()),
                 outputs=[twin],
-                name=f"{node.name}_fp32",
+                name=take_name(f"{node.name}_fp32", self._node_names),
             )
         )
         return twin
@@ -117,7 +119,8 @@ class HalfWriter:
     def _cast(self, value: ir.Value, name: str, to: ir.DataType) -> ir.Value:
         made = ir.Value(name=name, type=ir.TensorType(to), shape=value.shape)
         attributes = [ir.AttrInt64("to", to)]
-        node = ir.Node("", "Cast", [value], attributes, outputs=[made], name=f"{name}_Cast")
+        called = take_name(f"{name}_Cast", self._node_names)
+        node = ir.Node("", "Cast", [value], attributes, outputs=[made], name=called)
         producer = value.producer()
         if producer is None:
             self._graph.insert_before(self._graph[0], node)
@@ -174,12 +177,7 @@ class HalfWriter:
         return ir.Value(name=self._free(name), type=ir.TensorType(kind), shape=like.shape)
 
     def _free(self, wanted: str) -> str:
-        name, count = wanted, 1
-        while name in self._names:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._names.add(name)
-        return name
+        return take_name(wanted, self._names)
 
 
 def _set_type(value: ir.Value, kind: ir.DataType) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -13,10 +14,13 @@ import onnx_ir as ir
 from onnx import helper
 
 from av_compress.compress.graph import attribute
+from av_compress.compress.names import Names
 from av_compress.tensors import Array
 
 QUANTIZED, DEQUANTIZED = "_quantized", "_dequantized"
 
+# What tells pairs apart: a tensor, the axis and the scales; or a node and which of its inputs.
+_Key: TypeAlias = tuple[str, int | None, bytes, bytes] | tuple[str, int]
 # Tensor name -> the lowest and the highest value that is represented.
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -62,7 +66,8 @@ class WeightGrid:
 class Inserter:
     """Collects pairs, then writes a model with them.
 
-    A pair on tensor `x` makes `x_quantized` and `x_dequantized`; consumers that asked for the pair
+    A pair on tensor `x` makes `x_quantized` and `x_dequantized`, with a number behind where the
+    model has such names; consumers that asked for the pair
     read the latter, everybody else still reads `x`.
     """
 
@@ -70,16 +75,22 @@ class Inserter:
         """Start from `model`, which stays as it is."""
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
-        self._pairs: dict[str, list[onnx.NodeProto]] = {}
-        self._rewired: dict[str, dict[int, str]] = {}
+        self._names = Names(model.graph)
+        self._pairs: dict[_Key, list[onnx.NodeProto]] = {}
+        self._rewired: dict[str, dict[int, _Key]] = {}
         self._added: dict[str, onnx.TensorProto] = {}
 
     def quantise_input(self, node: onnx.NodeProto, position: int, how: Quantiser) -> None:
-        """Let a node's input come through a pair; made once for a tensor, then shared."""
+        """Let a node's input come through a pair, shared by all that want the same scales.
+
+        A weight that is read along two axes has two.
+        """
         tensor = node.input[position]
-        if tensor not in self._pairs:
-            self._pairs[tensor] = self._make_pair(tensor, how)
-        self._rewire(node, position, f"{tensor}{DEQUANTIZED}")
+        axis = how.axis if how.scale.ndim else None
+        key = (tensor, axis, how.scale.tobytes(), how.zero_point.tobytes())
+        if key not in self._pairs:
+            self._pairs[key] = self._make_pair(tensor, how)
+        self._rewire(node, position, key)
 
     def store_input(
         self, node: onnx.NodeProto, position: int, integers: Array, how: Quantiser
@@ -91,24 +102,23 @@ class Inserter:
             self._add_constant(f"{tensor}_scale", how.scale),
             self._add_constant(f"{tensor}_zero_point", how.zero_point),
         ]
-        made = f"{tensor}{DEQUANTIZED}"
-        self._pairs[f"{node.name}[{position}]"] = [
-            _make_node("DequantizeLinear", names, made, how)
-        ]
-        self._rewire(node, position, made)
+        made = self._names.tensor(f"{tensor}{DEQUANTIZED}")
+        key = (node.name, position)
+        self._pairs[key] = [self._make_node("DequantizeLinear", names, made, how)]
+        self._rewire(node, position, key)
 
     def write(self) -> onnx.ModelProto:
         """Return the model with every pair right before the first node that reads it."""
         graph = self._model.graph
         nodes: list[onnx.NodeProto] = []
-        written: set[str] = set()
+        written: set[_Key] = set()
         for node in graph.node:
-            for position, name in sorted(self._rewired.get(node.name, {}).items()):
-                for key in (node.input[position], f"{node.name}[{position}]"):
-                    if key in self._pairs and key not in written:
-                        nodes.extend(self._pairs[key])
-                        written.add(key)
-                node.input[position] = name
+            for position, key in sorted(self._rewired.get(node.name, {}).items()):
+                pair = self._pairs[key]
+                if key not in written:
+                    nodes.extend(pair)
+                    written.add(key)
+                node.input[position] = pair[-1].output[0]
             nodes.append(node)
         del graph.node[:]
         graph.node.extend(nodes)
@@ -116,30 +126,34 @@ class Inserter:
         drop_unused_constants(graph)
         return self._model
 
-    def _add_constant(self, name: str, value: Array) -> str:
+    def _add_constant(self, wanted: str, value: Array) -> str:
+        name = self._names.tensor(wanted)
         # Unlike ONNX's own helper of older releases, this knows FP8.
         self._added[name] = ir.to_proto(ir.tensor(value, name=name))
         return name
 
-    def _rewire(self, node: onnx.NodeProto, position: int, name: str) -> None:
-        self._rewired.setdefault(node.name, {})[position] = name
+    def _rewire(self, node: onnx.NodeProto, position: int, key: _Key) -> None:
+        self._rewired.setdefault(node.name, {})[position] = key
 
     def _make_pair(self, tensor: str, how: Quantiser) -> list[onnx.NodeProto]:
         scale = self._add_constant(f"{tensor}_scale", how.scale)
         zero_point = self._add_constant(f"{tensor}_zero_point", how.zero_point)
-        quantized, dequantized = f"{tensor}{QUANTIZED}", f"{tensor}{DEQUANTIZED}"
+        quantized = self._names.tensor(f"{tensor}{QUANTIZED}")
+        dequantized = self._names.tensor(f"{tensor}{DEQUANTIZED}")
         return [
-            _make_node("QuantizeLinear", [tensor, scale, zero_point], quantized, how),
-            _make_node("DequantizeLinear", [quantized, scale, zero_point], dequantized, how),
+            self._make_node("QuantizeLinear", [tensor, scale, zero_point], quantized, how),
+            self._make_node("DequantizeLinear", [quantized, scale, zero_point], dequantized, how),
         ]
 
-
-def _make_node(op_type: str, inputs: list[str], output: str, how: Quantiser) -> onnx.NodeProto:
-    node = helper.make_node(op_type, inputs, [output], name=f"{output}_{op_type}")
-    # The axis means nothing for a scalar, and parsers are spared the question.
-    if how.scale.ndim:
-        node.attribute.append(helper.make_attribute("axis", how.axis))
-    return node
+    def _make_node(
+        self, op_type: str, inputs: list[str], output: str, how: Quantiser
+    ) -> onnx.NodeProto:
+        name = self._names.node(f"{output}_{op_type}")
+        node = helper.make_node(op_type, inputs, [output], name=name)
+        # The axis means nothing for a scalar, and parsers are spared the question.
+        if how.scale.ndim:
+            node.attribute.append(helper.make_attribute("axis", how.axis))
+        return node
 
 
 def weight_axis(node: onnx.NodeProto) -> int | None:
@@ -169,10 +183,19 @@ def symmetric_weight(weight: Array, axis: int | None, levels: int) -> Quantiser:
     else:
         others = tuple(i for i in range(weight.ndim) if i != axis)
         largest = np.abs(weight).max(axis=others, initial=0.0)
-    # A channel that is all zeros needs a positive scale too, and any will do.
-    scale = np.asarray(np.where(largest > 0, largest, levels), np.float64) / levels
+    scale = with_dead_channels(np.asarray(largest, np.float64) / levels)
     scale32 = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
     return Quantiser(scale32, np.zeros(scale32.shape, np.int8), axis or 0)
+
+
+def with_dead_channels(scales: Array) -> Array:
+    """Give channels that are all zeros, and with that their scale, the largest one of the others.
+
+    Any positive one will do for them; but whether FP16 holds a tensor's scales is judged by those
+    that weigh, and none of the tensor's own may be hidden by one that stands for nothing.
+    """
+    largest = float(scales.max(initial=0.0))
+    return np.asarray(np.where(scales > 0, scales, largest or 1.0))
 
 
 def symmetric_activation(low: float, high: float, levels: int = 127) -> Quantiser:

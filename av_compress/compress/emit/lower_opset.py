@@ -18,6 +18,7 @@ import onnx
 from onnx import defs, helper, numpy_helper, shape_inference
 
 from av_compress.compress.graph import GraphIndex, attribute, nested_nodes, text_attribute
+from av_compress.compress.names import Names
 from av_compress.compress.optimize.standard import without_newer_operators
 from av_compress.errors import ModelError
 
@@ -72,6 +73,7 @@ class _Known:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._index = GraphIndex(model)
+        self._names = Names(model.graph)
         self.added: list[onnx.TensorProto] = []
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
@@ -95,7 +97,7 @@ class _Known:
         return [float(number) for number in value.ravel()]
 
     def add(self, node: onnx.NodeProto, what: str, value: list[float], dtype: type) -> str:
-        name = f"{node.name or node.output[0]}_{what}_opset{OPSET}"
+        name = self._names.tensor(f"{node.name or node.output[0]}_{what}_opset{OPSET}")
         self.added.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 

@@ -156,8 +156,8 @@ def quantize(
     missing = [tensor for tensor in wanted if tensor not in ranges]
     if missing:
         raise ModelError(f"no range was observed for tensor {', '.join(missing)}")
-    emitted = _emitter(emitter).emit(model, narrowed, ranges, magnitudes)
     try:
+        emitted = _emitter(emitter).emit(model, narrowed, ranges, magnitudes)
         onnx.checker.check_model(emitted, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the {emitter} form is not valid ONNX: {error}") from error

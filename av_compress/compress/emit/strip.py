@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from av_compress.compress.emit.insertion import DEQUANTIZED
 from av_compress.compress.graph import GraphIndex, dequantised
@@ -19,7 +21,8 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     A pair disappears, and whoever read it reads the tensor before it: of the `tensorrt` form on
     an FP32 base this gives back the model that was quantised, to the byte. Weights that are stored
     as integers (the `cpu` form) become the float constants that they stand for, each within half a
-    step of the original, under the original's name where no other has it.
+    step of the original, under the original's name where no other has it. A pair that also changed
+    the type, from FP32 to FP16 or back, leaves a Cast.
 
     Args:
         model: any model with QuantizeLinear/DequantizeLinear; it stays as it is. What a
@@ -30,11 +33,15 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    renamed, added = _replacements(index)
+    casts = _casts(index)
+    renamed, added = _replacements(index, casts)
     taken_out = {name for name in renamed if name not in index.outputs}
     del graph.node[:]
     for source in model.graph.node:
-        if source.op_type in _PAIR and _is_idle(index, source, taken_out):
+        if source.output[0] in casts:
+            graph.node.append(casts[source.output[0]])
+            continue
+        if source.op_type in _PAIR and _is_idle(index, source, taken_out | set(casts)):
             continue
         node = graph.node.add()
         node.CopyFrom(source)
@@ -48,12 +55,32 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _replacements(index: GraphIndex) -> tuple[dict[str, str], list[onnx.TensorProto]]:
+def _casts(index: GraphIndex) -> dict[str, onnx.NodeProto]:
+    """Return what stands for each pair whose scales have different types, by its output."""
+    found = {}
+    for node in index.graph.node:
+        producer = index.producers.get(node.input[0]) if node.input else None
+        if node.op_type != "DequantizeLinear" or producer is None:
+            continue
+        if producer.op_type != "QuantizeLinear":
+            continue
+        before, after = (index.constants.get(one.input[1]) for one in (producer, node))
+        if before is None or after is None or before.data_type == after.data_type:
+            continue
+        found[node.output[0]] = helper.make_node(
+            "Cast", [producer.input[0]], [node.output[0]], name=node.name, to=after.data_type
+        )
+    return found
+
+
+def _replacements(
+    index: GraphIndex, casts: Collection[str]
+) -> tuple[dict[str, str], list[onnx.TensorProto]]:
     """Return what to read instead of each DequantizeLinear's output, and constants for it."""
     renamed: dict[str, str] = {}
     added: dict[str, onnx.TensorProto] = {}
     for node in index.graph.node:
-        if node.op_type != "DequantizeLinear":
+        if node.op_type != "DequantizeLinear" or node.output[0] in casts:
             continue
         made, producer = node.output[0], index.producers.get(node.input[0])
         value = dequantised(index, node)

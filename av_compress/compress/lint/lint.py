@@ -16,7 +16,11 @@ from av_compress.errors import ModelError
 
 # Form -> what it promises to run on, by the strictest of its releases. TensorRT 8.6 is none of the
 # `tensorrt` form's: its opset ends before FP16 scales begin.
-FORM_TARGETS: Mapping[str, str] = {"tensorrt": "tensorrt-10.3", "tensorrt_8": "tensorrt-8.6"}
+FORM_TARGETS: Mapping[str, str] = {
+    "tensorrt": "tensorrt-10.3",
+    "tensorrt_8": "tensorrt-8.6",
+    "tensorrt_fp8": "tensorrt-10.3",
+}
 _NAMED_AT_MOST = 5
 
 

@@ -10,9 +10,9 @@ from functools import cached_property
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, shape_inference
+from onnx import shape_inference
 
-from av_compress.compress.graph import WEIGHTED, GraphIndex, attribute
+from av_compress.compress.graph import WEIGHTED, GraphIndex, attribute, content
 from av_compress.compress.optimize.passes import opset_of
 from av_compress.tensors import Array
 
@@ -71,32 +71,43 @@ class LintView:
             inferred = shape_inference.infer_shapes(copy)
         except Exception:  # The inference raises RuntimeError and others by its version.
             inferred = copy
+        whole = [node for node in inferred.graph.node if _is_whole(node)]
+        if len(whole) < len(inferred.graph.node):
+            inferred = _with_nodes(inferred, whole)
         self.index = GraphIndex(inferred)
         self.opset = opset_of(model)
 
     @cached_property
     def nodes(self) -> list[onnx.NodeProto]:
-        """The nodes of the top-level graph."""
+        """The nodes of the top-level graph that have what their operator cannot do without."""
         return list(self.index.graph.node)
 
     @cached_property
     def all_nodes(self) -> list[onnx.NodeProto]:
         """The nodes of the graph, of its subgraphs and of the model's own functions."""
         inner = [n for f in self.source.functions for n in _walk(list(f.node))]
-        return [*_walk(self.nodes), *inner]
+        return [*_walk(list(self.source.graph.node)), *inner]
 
     def type_of(self, name: str) -> int:
         """Return a tensor's ONNX element type, 0 where it is unknown.
 
         What DequantizeLinear makes has the type of its scale, whatever the opset says.
         """
-        producer = self.index.producers.get(name)
-        if producer is not None and producer.op_type == DEQUANTIZE:
-            return attribute(producer, "output_dtype", 0) or self.type_of(producer.input[1])
+        seen: set[str] = set()
+        while (producer := self._pair_making(name)) is not None and name not in seen:
+            said = attribute(producer, "output_dtype", 0)
+            if said:
+                return said
+            seen.add(name)
+            name = str(producer.input[1])
         if name in self.index.constants:
             return int(self.index.constants[name].data_type)
         kind = self.index.types.get(name)
         return 0 if kind is None else int(kind.elem_type)
+
+    def _pair_making(self, name: str) -> onnx.NodeProto | None:
+        producer = self.index.producers.get(name)
+        return producer if producer is not None and producer.op_type == DEQUANTIZE else None
 
     def rank(self, name: str) -> int | None:
         """Return how many axes a tensor has, None where it is unknown."""
@@ -104,13 +115,12 @@ class LintView:
         return None if shape is None else len(shape)
 
     def constant(self, name: str) -> Array | None:
-        """Return the value of an initialiser or of a Constant node."""
-        value = self.index.constant(name)
+        """Return the value of an initialiser or of a Constant node; None if it is unreadable."""
+        tensor = self.index.constants.get(name)
         producer = self.index.producers.get(name)
-        if value is None and producer is not None and producer.op_type == "Constant":
-            stored = next((a for a in producer.attribute if a.name == "value"), None)
-            return None if stored is None else numpy_helper.to_array(stored.t)
-        return value
+        if tensor is None and producer is not None and producer.op_type == "Constant":
+            tensor = next((a.t for a in producer.attribute if a.name == "value"), None)
+        return None if tensor is None else content(tensor)
 
     def is_constant(self, name: str) -> bool:
         """Tell whether a tensor depends on constants alone."""
@@ -142,7 +152,9 @@ class LintView:
         name, between = str(node.input[position]), None
         perms: list[list[int]] = []
         moved = False
-        while (producer := self.index.producers.get(name)) is not None:
+        seen: set[str] = set()
+        while (producer := self.index.producers.get(name)) is not None and name not in seen:
+            seen.add(name)
             if producer.op_type == DEQUANTIZE:
                 axis = None if moved else _moved(self.axis(producer), perms)
                 return Arrival(producer, between, axis)
@@ -175,7 +187,7 @@ class LintView:
             return None if stored is None else stored.astype(np.float64)
         value = self.constant(made.input[0]) if made.op_type == QUANTIZE else None
         axis = self.axis(pair)
-        if value is None or scale is None or (axis is not None and axis >= value.ndim):
+        if value is None or scale is None or not _is_axis(axis, value.ndim):
             return None
         if axis is not None:
             if scale.size != value.shape[axis]:
@@ -190,6 +202,28 @@ class LintView:
             return False
         half = onnx.TensorProto.FLOAT16
         return attribute(node, "to", 0) == half or self.type_of(node.input[0]) != half
+
+
+def _is_axis(axis: int | None, rank: int) -> bool:
+    return axis is None or 0 <= axis < rank
+
+
+def _is_whole(node: onnx.NodeProto) -> bool:
+    """Tell whether a node has the inputs and outputs that the standard's operator needs.
+
+    By its name alone, as rules and parsers look at it. What is missing, the checker says.
+    """
+    if not onnx.defs.has(node.op_type, ""):
+        return True
+    schema = onnx.defs.get_schema(node.op_type, "")
+    return len(node.input) >= schema.min_input and len(node.output) >= schema.min_output
+
+
+def _with_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+    return model
 
 
 def name_of(node: onnx.NodeProto) -> str:

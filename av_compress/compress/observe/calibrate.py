@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.observe.observers import HistogramObserver
+from av_compress.compress.optimize.proof import refuse_foreign
 from av_compress.errors import DataError, ModelError
 from av_compress.tensors import Array, Tensors
 
@@ -139,6 +140,8 @@ class MagnitudeProbe:
         for name, array in (*tensors.items(), *zip(self._names, values)):
             if array.size:
                 largest = max(float(array.max()), -float(array.min()))
+                # What is no number fits nowhere, and would not stand out by its size.
+                largest = np.inf if np.isnan(largest) else largest
                 self._largest[name] = max(self._largest.get(name, 0.0), largest)
 
 
@@ -149,6 +152,7 @@ def watching_session(model: onnx.ModelProto, tensors: Sequence[str], threads: in
         ModelError: the model does not load.
 
     """
+    refuse_foreign(model)
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}

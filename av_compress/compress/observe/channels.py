@@ -22,6 +22,8 @@ ROWS_PER_SAMPLE = 256
 # against what is made of the others.
 GROUPS = 8
 
+# A tensor, and which of its axes holds the channels: whoever reads it says so.
+Channels = tuple[str, int]
 Tickets = npt.NDArray[np.uint64]
 
 
@@ -153,12 +155,14 @@ def sample_number(tensors: Tensors) -> int:
 class ChannelObserver:
     """Runs a model and keeps places of some of its tensors, with all of their channels."""
 
-    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int = 0) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, tensors: Sequence[Channels], threads: int = 0
+    ) -> None:
         """Prepare.
 
         Args:
             model: prepared FP32 model.
-            tensors: names of float tensors: graph inputs or outputs of nodes.
+            tensors: float tensors, graph inputs or outputs of nodes, with their channels' axis.
             threads: of ONNX Runtime; 0 takes every core.
 
         Raises:
@@ -166,13 +170,13 @@ class ChannelObserver:
 
         """
         inputs = {value.name for value in model.graph.input}
-        self._inner = [name for name in tensors if name not in inputs]
-        self._reservoirs = {name: Reservoir(name) for name in tensors}
+        self._inner = sorted({name for name, _ in tensors} - inputs)
+        self._reservoirs = {(name, axis): Reservoir(name) for name, axis in tensors}
         self._session = watching_session(model, self._inner, threads) if self._inner else None
 
     @property
-    def reservoirs(self) -> Mapping[str, Reservoir]:
-        """Tensor name -> what was kept of it."""
+    def reservoirs(self) -> Mapping[Channels, Reservoir]:
+        """Tensor name and axis -> what was kept of it."""
         return self._reservoirs
 
     def observe(self, tensors: Tensors) -> None:
@@ -188,13 +192,11 @@ class ChannelObserver:
         if self._session is not None:
             values.update(zip(self._inner, self._session.run(self._inner, dict(tensors))))
         number = sample_number(tensors)
-        for name, reservoir in self._reservoirs.items():
+        for (name, axis), reservoir in self._reservoirs.items():
             if not np.isfinite(values[name]).all():
                 raise DataError(
                     f"tensor '{name}' holds values that are not finite (NaN or infinity)"
                 )
-            # Images have their channels in front of rows and columns, sequences at the end.
-            axis = 1 if values[name].ndim == 4 else -1
             reservoir.observe(values[name], channel_axis=axis, sample=number)
 
 

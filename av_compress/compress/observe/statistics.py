@@ -16,13 +16,14 @@ from av_compress.compress.observe.channels import (
     ROWS,
     ROWS_PER_SAMPLE,
     ChannelObserver,
+    Channels,
     Reservoir,
 )
 from av_compress.compress.observe.observers import BINS, HistogramObserver
 from av_compress.tensors import Array, Tensors
 
 # Counts up with every change of what observers keep, or of how.
-FORMAT = 2
+FORMAT = 3
 # FP16 has a factor of 128 between the limit of its use and its overflow: the first few frames
 # show which tensors come near.
 PROBE_FRAMES = 8
@@ -34,14 +35,14 @@ class Wanted:
 
     Attributes:
         histograms: tensors whose values are counted.
-        channels: tensors of which places are kept with all their channels.
+        channels: tensors of which places are kept with all their channels, and the axis of these.
         magnitudes: over how many of the first frames the largest magnitude of every float tensor
             is wanted; 0 for none.
 
     """
 
     histograms: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
+    channels: tuple[Channels, ...] = ()
     magnitudes: int = 0
 
     def settings(self) -> dict[str, Any]:
@@ -50,7 +51,7 @@ class Wanted:
             "format": FORMAT,
             "histograms": sorted(self.histograms),
             "bins": BINS,
-            "channels": sorted(self.channels),
+            "channels": sorted(map(list, self.channels)),
             "places": ROWS,
             "places_per_frame": ROWS_PER_SAMPLE,
             "magnitude_frames": self.magnitudes,
@@ -66,13 +67,13 @@ class Statistics:
 
     Attributes:
         histograms: tensor name -> its observer.
-        channels: tensor name -> places of it.
+        channels: tensor name and axis of its channels -> places of it.
         magnitudes: tensor name -> largest magnitude.
 
     """
 
     histograms: Mapping[str, HistogramObserver] = field(default_factory=dict)
-    channels: Mapping[str, Reservoir] = field(default_factory=dict)
+    channels: Mapping[Channels, Reservoir] = field(default_factory=dict)
     magnitudes: Mapping[str, float] = field(default_factory=dict)
 
     def merged(self, other: Statistics) -> Statistics:
@@ -80,8 +81,8 @@ class Statistics:
         whole = Statistics.from_state(self.state())
         for name, observer in whole.histograms.items():
             observer.merge(other.histograms[name])
-        for name, reservoir in whole.channels.items():
-            reservoir.merge(other.channels[name])
+        for read, reservoir in whole.channels.items():
+            reservoir.merge(other.channels[read])
         names = {**self.magnitudes, **other.magnitudes}
         magnitudes = {
             name: max(side.magnitudes.get(name, 0.0) for side in (self, other)) for name in names
@@ -93,7 +94,7 @@ class Statistics:
         magnitudes = sorted(self.magnitudes)
         return {
             **_packed("histograms", {n: o.state() for n, o in self.histograms.items()}),
-            **_packed("channels", {n: r.state() for n, r in self.channels.items()}),
+            **_packed("channels", {f"{a}:{n}": r.state() for (n, a), r in self.channels.items()}),
             "magnitudes/names": np.array(magnitudes, np.str_),
             "magnitudes/values": np.array([self.magnitudes[n] for n in magnitudes], np.float64),
         }
@@ -104,7 +105,7 @@ class Statistics:
         names, values = state["magnitudes/names"], state["magnitudes/values"]
         return Statistics(
             {n: HistogramObserver.from_state(s) for n, s in _unpacked("histograms", state)},
-            {n: Reservoir.from_state(n, s) for n, s in _unpacked("channels", state)},
+            dict(_reservoir(key, stored) for key, stored in _unpacked("channels", state)),
             {str(name): float(value) for name, value in zip(names, values)},
         )
 
@@ -152,6 +153,11 @@ class ObserverRun:
         return Statistics(
             dict(self._calibrator.observers), dict(self._channels.reservoirs), magnitudes
         )
+
+
+def _reservoir(key: str, state: Mapping[str, Array]) -> tuple[Channels, Reservoir]:
+    axis, _, name = key.partition(":")
+    return (name, int(axis)), Reservoir.from_state(name, state)
 
 
 def _packed(kind: str, states: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from av_compress.compress.graph import WEIGHTED, nested_nodes, subgraphs
+from av_compress.compress.graph import WEIGHTED, content, nested_nodes, subgraphs
 from av_compress.compress.optimize.passes import Required, refuse_quantised
 from av_compress.compress.optimize.proof import foreign_nodes
 from av_compress.errors import ModelError
@@ -38,6 +38,10 @@ class Check(Required):
             text = " ".join(str(error).split())
             raise ModelError(f"the model is not valid ONNX: {text[:300]}") from error
         refuse_quantised(model)
+        unreadable = [t.name for t in model.graph.initializer if content(t) is None]
+        if unreadable:
+            named = ", ".join(unreadable[:3])
+            raise ModelError(f"the data of {named} is not what its type and shape say")
         broken = [t.name for t in model.graph.initializer if not _is_finite(t)]
         if broken:
             raise ModelError(f"the model holds NaN or infinity in {', '.join(broken[:3])}")

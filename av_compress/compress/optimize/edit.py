@@ -13,8 +13,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from av_compress.compress.graph import GraphIndex, captured, holds_graphs, subgraphs
+from av_compress.compress.names import free_name, tensor_names
 from av_compress.compress.optimize.passes import copy_of, infer_shapes
-from av_compress.compress.optimize.standard import free_name
 from av_compress.tensors import Array
 
 
@@ -197,10 +197,7 @@ class Editor:
         return next(i for i, n in enumerate(self._model.graph.node) if n.name == node.name)
 
     def _names(self) -> set[str]:
-        graph = self._model.graph
-        nodes = [name for n in graph.node for name in (*n.input, *n.output, *captured(n))]
-        values = [*graph.input, *graph.output, *graph.initializer]
-        return {*nodes, *(value.name for value in values)}
+        return tensor_names(self._model.graph)
 
 
 def _keep(values: Any, names: set[str]) -> None:

@@ -18,6 +18,7 @@ from av_compress.compress.optimize.focus import StrideFocus
 from av_compress.compress.optimize.fold_affine import FoldAffine
 from av_compress.compress.optimize.fold_pad import FoldPad
 from av_compress.compress.optimize.fold_places import FoldPlaces
+from av_compress.compress.optimize.gemm import PlainGemm
 from av_compress.compress.optimize.layout import ShortenLayout
 from av_compress.compress.optimize.nms import DetachNms
 from av_compress.compress.optimize.passes import (
@@ -46,6 +47,7 @@ from av_compress.tensors import Tensors
 # What onnxslim lacks, in an order in which one prepares the ground for the next.
 OPTIMIZATIONS: tuple[Pass, ...] = (
     DequantizeConstants(),
+    PlainGemm(),
     StrideFocus(),
     FoldPad(),
     CancelTransposes(),
@@ -143,7 +145,7 @@ class _Preparation:
         for step in self._steps():
             self._reports.append(self._take(step))
         # What the optimisations made has no shapes that contradict each other either.
-        self._model, _ = InferShapes().run(self._model)
+        self._model, _ = InferShapes().run(NameNodes().run(self._model)[0])
         proof = self._proof
         if not proof.possible:
             self._reports.append(self._untouched("prove", f"not proven: {proof.obstacle}"))

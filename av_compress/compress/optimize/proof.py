@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper
 
-from av_compress.compress.graph import GraphIndex
+from av_compress.compress.graph import GraphIndex, nested_nodes
 from av_compress.compress.optimize.nms import detach, suppression_of
 from av_compress.compress.optimize.passes import copy_of, infer_shapes
 from av_compress.errors import ModelError
@@ -23,6 +23,7 @@ _KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # Extents for a dynamic first axis and for other dynamic axes, tried until the model runs. Two
 # frames first: what is right for one may be wrong for more.
 _EXTENTS = ((2, 64), (1, 64), (1, 224), (1, 640), (1, 32), (1, 1))
+_NAMED = 3
 _BEFORE_SUPPRESSION = ("proof_boxes", "proof_scores")
 
 
@@ -125,6 +126,33 @@ def difference_on(
 def foreign_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Return the nodes that only some other runtime knows, such as TensorRT's plugins."""
     return [n for n in model.graph.node if n.domain not in _KNOWN_DOMAINS]
+
+
+def refuse_foreign(model: onnx.ModelProto) -> None:
+    """Check that no operator of another runtime keeps ONNX Runtime from running a model.
+
+    Raises:
+        ModelError: one does; node, domain and operator are named, and what to do.
+
+    """
+    inner = [n for node in model.graph.node for n in nested_nodes(node)]
+    foreign = [*foreign_nodes(model), *(n for n in inner if n.domain not in _KNOWN_DOMAINS)]
+    if not foreign:
+        return
+    named = ", ".join(
+        f"{node.name or next(iter(node.output), '')!r} is {node.op_type} of domain {node.domain}"
+        for node in foreign[:_NAMED]
+    )
+    more = f" and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
+    suppression = suppression_of(model)
+    cut = "cut it off"
+    if suppression is not None and foreign == [suppression.node]:
+        cut = "cut it off by optimize.detach_nms"
+    raise ModelError(
+        f"ONNX Runtime cannot run the model: node {named}{more}, which it does not know, and "
+        f"libraries of operators are not loaded here; {cut}, or export the model with standard "
+        "operators"
+    )
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:

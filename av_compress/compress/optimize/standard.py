@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import onnx
 from onnx import defs, inliner, shape_inference, version_converter
 
+from av_compress.compress.names import free_name, tensor_names
 from av_compress.compress.optimize.passes import (
     OPSET,
     Droppable,
@@ -23,6 +25,9 @@ IR_VERSION = 9
 OLDEST_OPSET = 7
 # What JetPack 6 reads at most: where a model cannot be brought to OPSET, this will do.
 _NEWEST_TOLERATED = 20
+# What `refine.insert` and `refine.fold` put behind a node's name: others tell by these names what
+# they have observed, so that they cannot be any other.
+_MIGRATED = re.compile(r"_(migrated|scaled|padded|pads)(_\d+)?(_padded)?(_by|_Mul|_Add|_Pad)?$")
 
 
 class Tidy(Required):
@@ -115,14 +120,18 @@ class NameNodes(Required):
     rewrites = False
 
     def run(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-        """Name the nameless and the doubles after what they make."""
+        """Name the nameless and the doubles after what they make.
+
+        Nodes too whose names, with what a migration puts behind them, are others' already.
+        """
         changed = copy_of(model)
         taken: set[str] = set()
+        reserved = _stems(changed.graph)
         named = 0
         for node in changed.graph.node:
-            if not node.name or node.name in taken:
+            if not node.name or node.name in taken | reserved:
                 made = next((name for name in node.output if name), "nothing")
-                node.name = free_name(f"{node.op_type}_{made}", taken)
+                node.name = free_name(f"{node.op_type}_{made}", taken | reserved)
                 named += 1
             taken.add(node.name)
         return changed, f"named {named} nodes" if named else ""
@@ -143,13 +152,10 @@ class InferShapes(Required):
         return inferred, ""
 
 
-def free_name(wanted: str, taken: set[str]) -> str:
-    """Return a name that is not taken: the wanted one, or with the first free number behind."""
-    name, count = wanted, 1
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    return name
+def _stems(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of nodes that would be given what the model has already."""
+    names = tensor_names(graph) | {node.name for node in graph.node}
+    return {name[: found.start()] for name in names if (found := _MIGRATED.search(name))}
 
 
 def _tidied(before: onnx.ModelProto, after: onnx.ModelProto) -> list[str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import onnx
 from onnx import numpy_helper
 
+from av_compress.compress.graph import captured
+from av_compress.compress.names import free_name, tensor_names
 from av_compress.tensors import Array
 
 
@@ -28,11 +30,17 @@ def set_input(model: onnx.ModelProto, node: onnx.NodeProto, position: int, value
     while len(node.input) <= position:
         node.input.append("")
     old = node.input[position]
-    shared = sum(list(n.input).count(old) for n in model.graph.node) > 1 if old else True
-    name = f"{node.name}_{old or position}" if shared else old
+    if old and not _is_shared(model, old):
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == old)
+        tensor.CopyFrom(numpy_helper.from_array(value, old))
+        return
+    name = free_name(f"{node.name}_{old or position}", tensor_names(model.graph))
     node.input[position] = name
-    for tensor in model.graph.initializer:
-        if tensor.name == name:
-            tensor.CopyFrom(numpy_helper.from_array(value, name))
-            return
     model.graph.initializer.append(numpy_helper.from_array(value, name))
+
+
+def _is_shared(model: onnx.ModelProto, name: str) -> bool:
+    """Tell whether a constant is read more than once, or is an output of the model."""
+    nodes = model.graph.node
+    readers = sum(list(node.input).count(name) + (name in captured(node)) for node in nodes)
+    return readers > 1 or any(value.name == name for value in model.graph.output)

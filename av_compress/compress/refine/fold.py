@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from av_compress.compress.graph import GraphIndex, attribute, float_attribute
+from av_compress.compress.graph import GraphIndex, attribute
 from av_compress.compress.layers import Layer, output_channels, per_output
 from av_compress.compress.refine.affine import Affine, can_shift, migrated_input
 from av_compress.compress.refine.constants import constant_value, set_input
@@ -187,9 +187,8 @@ def _weights(
     made = Layer.of(index, node)
     if made is None or (node.op_type == "Conv") != (layer.node.op_type == "Conv"):
         return None, None
-    plain = all(float_attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
     bias = _bias(index, node)
-    if bias is None or not plain or output_channels(node, made.weight) != layer.channels:
+    if bias is None or output_channels(node, made.weight) != layer.channels:
         return None, None
     return np.abs(made.matrix()).max(axis=2).reshape(-1), bias
 

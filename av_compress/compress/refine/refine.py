@@ -11,7 +11,7 @@ import onnx
 from av_compress.compress.emit.insertion import WeightGrid
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.layers import Layer
-from av_compress.compress.observe.channels import Reservoir
+from av_compress.compress.observe.channels import Channels, Reservoir
 from av_compress.compress.refine.affine import Affine, can_shift
 from av_compress.compress.refine.choose_affine import Choice, choose_affine
 from av_compress.compress.refine.insert import insert_affines, output_factors
@@ -21,32 +21,34 @@ from av_compress.progress import track
 from av_compress.tensors import Tensors
 
 
-def layer_inputs(model: onnx.ModelProto, nodes: Iterable[str]) -> dict[str, str]:
-    """Return node name -> the activation it reads, of the nodes whose channels can be mapped.
+def layer_inputs(model: onnx.ModelProto, nodes: Iterable[str]) -> dict[str, Channels]:
+    """Return node name -> the activation it reads, and the axis that it takes for its channels.
+
+    Of the nodes whose channels can be mapped.
 
     Args:
         model: prepared FP32 model.
         nodes: names.
 
     """
-    return {layer.name: str(layer.node.input[0]) for layer in _layers(model, set(nodes))}
+    return {layer.name: _read(layer) for layer in _layers(model, set(nodes))}
 
 
 def choose_affines(
-    model: onnx.ModelProto, nodes: Iterable[str], places: Mapping[str, Reservoir]
+    model: onnx.ModelProto, nodes: Iterable[str], places: Mapping[Channels, Reservoir]
 ) -> dict[str, Choice]:
     """Choose what is done to the input channels of nodes, where anything pays.
 
     Args:
         model: prepared FP32 model.
         nodes: names of the nodes in INT8.
-        places: tensor name -> places of it, for all of `layer_inputs`.
+        places: tensor and axis -> places of it, for all of `layer_inputs`.
 
     """
     index = GraphIndex(model)
     found = {}
     for layer in track(_layers(model, set(nodes)), "migrate scales"):
-        choice = choose_affine(layer, places[layer.node.input[0]], can_shift(index, layer))
+        choice = choose_affine(layer, places[_read(layer)], can_shift(index, layer))
         if choice is not None:
             found[layer.name] = choice
     return found
@@ -88,6 +90,10 @@ def round_weights(
                 rounded = rounded.multiplied(layer.node, 1.0 / folded[layer.name])
             found[name][layer.name] = rounded
     return found
+
+
+def _read(layer: Layer) -> Channels:
+    return str(layer.node.input[0]), layer.channel_axis
 
 
 def _layers(model: onnx.ModelProto, names: set[str]) -> list[Layer]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from av_compress.compress.emit.insertion import with_dead_channels
 from av_compress.compress.layers import Floats, Layer, per_output
 from av_compress.compress.refine.moments import Moments
 from av_compress.tensors import Array
@@ -73,12 +74,27 @@ def round_weight(
     """
     matrix = layer.matrix()
     rounded = np.empty_like(matrix)
+    scales = _scales(matrix, moments, levels, snap)
     for group, (weights, covariance) in enumerate(zip(matrix, moments.covariance)):
-        chosen = channel_scales(weights, np.diag(covariance), levels)
-        scales = np.asarray(snap(chosen.astype(np.float32)), np.float64)
-        rounded[group] = compensated(weights, covariance, scales, levels)
+        rounded[group] = compensated(weights, covariance, scales[group], levels)
     shift = np.einsum("gok,gk->go", matrix - rounded, moments.mean)
     return RoundedWeight(layer.stored(rounded), shift.reshape(-1))
+
+
+def _scales(
+    matrix: Floats, moments: Moments, levels: int, snap: Callable[[Array], Array]
+) -> Floats:
+    """Choose the scales of every group, and round them as the form does: all at once.
+
+    What the form can store is judged over the whole weight. Judged by itself, a group could be
+    rounded to other scales than it is stored with, and so be rounded twice.
+    """
+    pairs = zip(matrix, moments.covariance)
+    chosen = [channel_scales(w, np.diag(covariance), levels) for w, covariance in pairs]
+    live = np.abs(matrix).max(axis=2) > 0
+    scales = with_dead_channels(np.where(live, np.stack(chosen), 0.0).reshape(-1))
+    stored = np.asarray(snap(scales.astype(np.float32)), np.float64)
+    return np.asarray(stored.reshape(live.shape))
 
 
 def channel_scales(weights: Floats, variances: Floats, levels: int) -> Floats:

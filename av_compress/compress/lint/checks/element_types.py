@@ -9,11 +9,17 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto
 
-from av_compress.compress.graph import attribute
+from av_compress.compress.graph import attribute, content
 from av_compress.compress.lint.checks.operators import INTEGER
 from av_compress.compress.lint.rule import Finding
 from av_compress.compress.lint.targets import Target
-from av_compress.compress.lint.view import DEQUANTIZE, QUANTIZE, LintView, name_of, type_name
+from av_compress.compress.lint.view import (
+    DEQUANTIZE,
+    QUANTIZE,
+    LintView,
+    name_of,
+    type_name,
+)
 
 _QUANTISED = frozenset(
     {
@@ -39,7 +45,10 @@ def opset_old(view: LintView, target: Target) -> Iterator[Finding]:
 
 
 def not_standard(view: LintView, target: Target) -> Iterator[Finding]:
-    """Find what the standard's own checker refuses."""
+    """Find what the standard's own checker refuses, and data that it does not look at."""
+    for tensor in view.source.graph.initializer:
+        if content(tensor) is None:
+            yield Finding(tensor.name, "its data is not what its type and shape say")
     try:
         onnx.checker.check_model(view.source, full_check=True)
     except ValueError:

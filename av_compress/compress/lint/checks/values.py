@@ -53,8 +53,9 @@ def scale_length(view: LintView, target: Target) -> Iterator[Finding]:
         # With as many axes as the tensor has, scales belong to blocks of it.
         if axis is None or scale is None or len(scale) != 1 or shape is None:
             continue
-        if axis >= len(shape) or shape[axis] not in {None, scale[0]}:
-            extent = shape[axis] if axis < len(shape) else "no axis"
+        there = 0 <= axis < len(shape)
+        if not there or shape[axis] not in {None, scale[0]}:
+            extent = shape[axis] if there else "no axis"
             yield Finding(
                 name_of(node), f"{scale[0]} scales for {extent} channels along axis {axis}"
             )

@@ -1,0 +1,185 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""`av-compress compile`: a bundle's artefact becomes a TensorRT plan."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av_compress.build.compile import Compilation
+    from av_compress.engines.plans.options import CompileOptions
+    from av_compress.engines.tensorrt import Progress
+
+HELP = "compile a bundle's model into a TensorRT plan; exit code 1 where it is refused"
+
+# What a plan fits that names no compute capability.
+_DEFAULT = {
+    "tensorrt": "the card in this machine",
+    "tensorrt_rtx": "every card from compute capability 8.0 on",
+}
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("bundle", type=Path, metavar="DIR", help="the bundle's folder")
+    parser.add_argument(
+        "--backend", choices=("tensorrt", "tensorrt_rtx"), default="tensorrt", help="the compiler"
+    )
+    parser.add_argument(
+        "--compute-capability",
+        metavar="LIST",
+        default="",
+        help="compile ahead of time for these, e.g. 8.6,8.9 (tensorrt_rtx alone)",
+    )
+    parser.add_argument("--workspace", metavar="SIZE", help="most scratch memory, e.g. 512M or 2G")
+    parser.add_argument(
+        "--optimization-level", type=int, metavar="N", help="0 (fast compilation) to 5 (fast plan)"
+    )
+    parser.add_argument(
+        "--batch", metavar="N[,N,N]", default="1", help="batch, or smallest, usual and largest"
+    )
+    parser.add_argument("--dla", type=int, metavar="N", help="DLA core, the GPU for the rest")
+    parser.add_argument(
+        "--flag", action="append", default=[], metavar="NAME", help="a builder flag of TensorRT's"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit code 1 where a planned INT8 node is not INT8"
+    )
+    parser.add_argument("--anew", action="store_true", help="compile though the plan is there")
+    parser.add_argument("--json", action="store_true", help="print the plan's record as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile, and say what was made."""
+    from dataclasses import asdict
+
+    from av_compress.build.compile import compile_bundle
+    from av_compress.engines.bundle import load_bundle
+
+    options = _options(args)
+    bundle = load_bundle(args.bundle)
+    with _Bars() as bars:
+        made = compile_bundle(bundle, args.backend, options, bars.watching, args.anew)
+    if args.json:
+        print(json.dumps({"path": str(made.path), **asdict(made.record)}, indent=2))
+    else:
+        print(_text(made))
+    for warning in made.warnings:
+        print(f"av-compress compile: warning: {warning}", file=sys.stderr)
+    return 1 if args.strict and made.differing else 0
+
+
+def _options(args: argparse.Namespace) -> CompileOptions:
+    from av_compress.engines.plans.options import CompileOptions
+
+    return CompileOptions(
+        capabilities=tuple(one.strip() for one in args.compute_capability.split(",") if one),
+        workspace=None if args.workspace is None else _bytes(args.workspace),
+        optimization_level=args.optimization_level,
+        batch=_batch(args.batch),
+        dla_core=args.dla,
+        flags=tuple(flag.upper() for flag in args.flag),
+    )
+
+
+def _bytes(text: str) -> int:
+    from av_compress.errors import UsageError
+
+    match = re.fullmatch(r"(\d+)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"--workspace: {text!r} is no size; write e.g. 512M or 2G")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def _batch(text: str) -> tuple[int, int, int]:
+    from av_compress.errors import UsageError
+
+    parts = text.split(",")
+    if len(parts) not in {1, 3} or not all(part.strip().isdigit() for part in parts):
+        raise UsageError(f"--batch: {text!r} is neither a number nor three of them")
+    numbers = [int(part) for part in parts]
+    return (numbers[0], numbers[len(numbers) // 2], numbers[-1])
+
+
+class _Bars:
+    """A progress bar for each phase of a compiler."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._shown = ""
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+    def watching(self, label: str) -> Progress:
+        from tqdm import tqdm
+
+        from av_compress.progress import check_interrupt
+
+        def step(phase: str, done: int, total: int) -> bool:
+            text = f"{label}: {phase}"
+            if text != self._shown:
+                self._close()
+                # As in `progress.track`: nothing is shown of what is over at once.
+                self._bar = tqdm(
+                    desc=text, total=total, delay=2.0, file=sys.stderr, disable=None, leave=False
+                )
+                self._shown = text
+            self._bar.update(done - self._bar.n)
+            try:
+                check_interrupt()
+            except KeyboardInterrupt:
+                return False
+            return True
+
+        return step
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._shown = None, ""
+
+
+def _text(made: Compilation) -> str:
+    record, account = made.record, made.account
+    target = record.target
+    how = "was compiled earlier" if made.found else f"compiled in {record.seconds:.1f} s"
+    capabilities = ", ".join(target.options["capabilities"])
+    devices = f"compute capability {capabilities}" if capabilities else _DEFAULT[target.backend]
+    lines = [
+        f"plan: {made.path} ({record.bytes / 2**20:.1f} MiB, sha256 {record.sha256[:12]}), {how}",
+        f"for: {target.backend} {target.version}, {devices}",
+        *_moved("made", account),
+    ]
+    if account["without_pairs"] is not None:
+        lines += _moved("without Q/DQ", account["without_pairs"])
+    for kinds, count in account["convolutions"].items():
+        lines.append(f"  {count:4} kernels with weights: {kinds}")
+    padded = [node for node in account["nodes"] if node["padding"] > 1]
+    if padded:
+        lines.append(f"  {len(padded):4} of them pad channels: {_worst(padded)}")
+    return "\n".join(lines)
+
+
+def _moved(label: str, account: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{label}: {account['kernels']} kernels, {account['activation_bytes'] / 1e6:.1f} MB of "
+        f"activations and {account['constant_bytes'] / 1e6:.1f} MB of weights for each frame; "
+        f"{account['conversions']} kernels only convert"
+    ]
+
+
+def _worst(padded: list[Mapping[str, Any]]) -> str:
+    worst = max(padded, key=lambda node: float(node["padding"]))
+    return f"{worst['node']} by {worst['padding']:g}"

@@ -1,0 +1,222 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles compiled for real by TensorRT for RTX: plans, what was made of them, and refusals."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from helpers_models import Network
+from helpers_qdq import convolution
+from helpers_trt import ADA, rtx
+from onnx import helper, numpy_helper
+from test_build import ROOT, recipe, world  # noqa: F401 (a fixture)
+
+from av_compress.build import compile as compiling
+from av_compress.build.compile import compile_bundle
+from av_compress.cli.main import main
+from av_compress.compress.graph import GraphIndex
+from av_compress.engines.bundle import load_bundle
+from av_compress.engines.plans.options import CompileOptions
+from av_compress.engines.plans.store import PlanStore
+from av_compress.engines.tensorrt import compile_plan, load_module
+from av_compress.errors import EngineError, MissingExtraError, UsageError
+from av_compress.fileio import sha256_file
+
+COMPILE = ("--backend", "tensorrt_rtx", "--compute-capability", "8.9")
+
+
+@pytest.fixture(scope="module")
+def built(world: Path) -> Path:
+    rtx()
+    output = world / "compiled" / "demo"
+    path = recipe(world, "compiled.yaml", emitters=["tensorrt"])
+    assert main(["build", str(path), "--output", str(output)]) == 0
+    return output
+
+
+@pytest.fixture
+def bundle(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "bundle"))
+
+
+def unseen(label: str) -> None:
+    return None
+
+
+def test_a_bundle_becomes_a_plan_with_every_planned_node_in_int8(bundle: Path, capsys):
+    assert main(["compile", str(bundle), *COMPILE, "--strict", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    plan = Path(printed["path"])
+    assert plan.parent == bundle / "plans"
+    assert plan.stat().st_size == printed["bytes"] > 10_000
+    record = load_bundle(bundle).record("tensorrt")
+    planned = {node.node for node in record.nodes if node.precision == "int8"}
+    nodes = {node["node"]: node for node in printed["account"]["nodes"]}
+    assert planned
+    assert {name for name, node in nodes.items() if node["achieved"] == "int8"} == planned
+    assert not any(node["differs"] for node in nodes.values())
+    assert printed["account"]["kernels"] > 0
+    # Without its pairs the same model has nothing in INT8.
+    floats = printed["account"]["without_pairs"]
+    assert not any("int8" in kinds for kinds in floats["convolutions"])
+
+
+def test_an_unchanged_bundle_is_not_compiled_again(bundle: Path, monkeypatch):
+    first = compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen)
+    assert not first.found
+
+    def never(*args, **kwargs):
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(compiling, "compile_plan", never)
+    again = compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen)
+    assert again.found
+    assert again.record == first.record
+    monkeypatch.undo()
+    # Damaged, it is compiled again; so it is where that is asked for.
+    first.path.write_bytes(b"half of it")
+    assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen).found
+    assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen, anew=True).found
+    other = CompileOptions(capabilities=("8.6", "12.0"))
+    assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", other, unseen).found
+    assert len(PlanStore.of(bundle).records()) == 2
+
+
+def test_two_that_compile_at_once_do_not_disturb_each_other(bundle: Path):
+    command = [sys.executable, "-m", "av_compress", "compile", str(bundle), *COMPILE]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("was compiled earlier" in text for text in said) == 1
+    (record,) = PlanStore.of(bundle).records()
+    assert PlanStore.of(bundle).read(record)
+
+
+def with_model(bundle: Path, model: onnx.ModelProto) -> None:
+    """Let a bundle hold another model, as if it had been built so."""
+    path, manifest = bundle / "tensorrt" / "model.onnx", bundle / "manifest.json"
+    before = sha256_file(path)
+    path.write_bytes(model.SerializeToString())
+    manifest.write_text(manifest.read_text().replace(before, sha256_file(path)))
+
+
+def test_a_node_that_silently_became_float_is_named(bundle: Path, capsys):
+    """With a scale for each channel of an activation TensorRT for RTX compiles to float."""
+    model = onnx.load(bundle / "tensorrt" / "model.onnx")
+    makers = {output: node for node in model.graph.node for output in node.output}
+    node = next(
+        n
+        for n in model.graph.node
+        if n.op_type == "Conv" and makers[n.input[0]].op_type == "DequantizeLinear"
+    )
+    dequantize = makers[node.input[0]]
+    channels = GraphIndex(model).shape(node.input[0])[1]
+    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for one in (makers[dequantize.input[0]], dequantize):
+        one.attribute.append(helper.make_attribute("axis", 1))
+        for position, name in ((1, "scales"), (2, "zeros")):
+            vector = np.repeat(values[one.input[position]], channels)
+            one.input[position] = f"{one.name}_{name}"
+            model.graph.initializer.append(numpy_helper.from_array(vector, one.input[position]))
+    with_model(bundle, model)
+    assert main(["compile", str(bundle), *COMPILE]) == 0
+    error = capsys.readouterr().err
+    assert f"1 nodes were to be INT8 and are not: {node.name} (fp" in error
+    assert main(["compile", str(bundle), *COMPILE, "--strict"]) == 1
+
+
+def test_what_the_compiler_refuses_is_named(bundle: Path, capsys):
+    model = onnx.load(bundle / "tensorrt" / "model.onnx")
+    output = model.graph.output[0].name
+    last = next(node for node in model.graph.node if output in node.output)
+    position = list(last.output).index(output)
+    last.output[position] = "before_the_end"
+    model.graph.node.append(helper.make_node("Det", ["before_the_end"], [output], name="the end"))
+    with_model(bundle, model)
+    assert main(["compile", str(bundle), *COMPILE]) == 1
+    error = capsys.readouterr().err
+    assert "the parser refuses the model" in error
+    assert "node 'the end' (Det)" in error
+    assert not list((bundle / "plans").glob("*.plan"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--compute-capability", "7.2"], 2, "no compute capability SM72; it has: "),
+        (["--compute-capability", "turing"], 2, "'turing' is not of the form 8.9"),
+        (["--workspace", "much"], 2, "--workspace: 'much' is no size"),
+        (["--batch", "1,2"], 2, "neither a number nor three"),
+        (["--flag", "nonsense"], 2, "this TensorRT has no flag NONSENSE"),
+        (["--dla", "0"], 2, "--dla 0: this machine has 0 DLA cores"),
+        (["--optimization-level", "9"], 2, "9 is not 0 to 5"),
+    ],
+)
+def test_wrong_arguments_are_refused(bundle: Path, capsys, arguments, code, words):
+    assert main(["compile", str(bundle), "--backend", "tensorrt_rtx", *arguments]) == code
+    assert words in capsys.readouterr().err
+    assert not list(bundle.glob("plans/*.plan"))
+
+
+def test_a_backend_that_is_not_installed_is_named(bundle: Path, capsys):
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("tensorrt is installed")
+    assert main(["compile", str(bundle)]) == 1
+    assert "pip install 'av_compress[tensorrt]'" in capsys.readouterr().err
+    with pytest.raises(MissingExtraError):
+        load_module("tensorrt")
+    with pytest.raises(UsageError, match="allowed: tensorrt, tensorrt_rtx"):
+        load_module("onnxruntime")
+
+
+def test_a_compilation_can_be_stopped():
+    steps = []
+
+    def stop(phase: str, done: int, total: int) -> bool:
+        steps.append((phase, done, total))
+        return len(steps) < 3
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_plan(rtx(), convolution().model().SerializeToString(), ADA, stop)
+    assert len(steps) == 3
+    assert all(phase and done >= 1 for phase, done, _ in steps)
+
+
+def test_an_open_batch_gets_a_profile(tmp_path: Path):
+    net = Network(0, channels=4, side=8)
+    net.conv("image", 16)
+    model = net.model()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    del model.graph.value_info[:]
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    options = CompileOptions(capabilities=("8.9",), batch=(1, 2, 4), workspace=1 << 28)
+    assert compile_plan(rtx(), model.SerializeToString(), options).layers
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    with pytest.raises(EngineError, match="input 'image' has the extents"):
+        compile_plan(rtx(), model.SerializeToString(), options)
+
+
+def test_timings_are_given_on():
+    model = convolution().model().SerializeToString()
+    options = CompileOptions(capabilities=("8.9",), timing_cache=b"")
+    plan = compile_plan(rtx(), model, options)
+    assert plan.timing_cache
+    again = compile_plan(rtx(), model, replace(options, timing_cache=plan.timing_cache))
+    assert again.data
+    # One of another machine or version is not taken.
+    assert compile_plan(rtx(), model, replace(options, timing_cache=b"something else")).data
