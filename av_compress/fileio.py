@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +50,27 @@ def _explain_os_error(error: OSError, path: Path) -> AvCompressError:
     )
 
 
+# A write that meets a full disk does not say which file it was.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def _explained(temporary: Path, path: Path) -> Iterator[None]:
+    """Explain what fails in writing `temporary`; other errors of the work inside pass."""
+    try:
+        yield
+    except OSError as error:
+        named = [Path(os.fsdecode(n)) for n in (error.filename, error.filename2) if _is_path(n)]
+        if error.errno in _FULL or any(n.is_relative_to(temporary) for n in named):
+            raise _explain_os_error(error, path) from error
+        raise
+
+
+def _is_path(name: object) -> bool:
+    """Tell whether what an error names is a path; some name a descriptor's number, or nothing."""
+    return isinstance(name, (str, bytes, os.PathLike))
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` on success and vanishes on any exception.
@@ -65,14 +89,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise _explain_os_error(error, path) from error
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes files private; results are for others to read, within the umask.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        raise _explain_os_error(error, path) from error
+        with _explained(temporary, path):
+            yield temporary
+        try:
+            # mkstemp makes files private; results are for others to read, within the umask.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+        except OSError as error:
+            raise _explain_os_error(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -105,18 +131,39 @@ def atomic_directory(path: Path, owner_mark: str) -> Iterator[Path]:
     # Named before it is made, so that there is no moment in which an interrupt leaves it behind.
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir(mode=0o700)
-        yield temporary
-        _swap_in(temporary, path)
-    except OSError as error:
-        raise _explain_os_error(error, path) from error
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir(mode=0o700)
+        except OSError as error:
+            raise _explain_os_error(error, path) from error
+        with _explained(temporary, path):
+            yield temporary
+        try:
+            _swap_in(temporary, path)
+        except OSError as error:
+            raise _explain_os_error(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replaceable(path: Path, owner_mark: str) -> bool:
     return path.is_dir() and ((path / owner_mark).exists() or not any(path.iterdir()))
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, so that a kill at any moment leaves both whole.
+
+    Returns False, with nothing done, where the system or the file system has no such step.
+    """
+    # Of a link, the link would be exchanged, and its removal needs another call.
+    if sys.platform != "linux" or other.is_symlink():
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    folder, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    arguments = folder, os.fsencode(one), folder, os.fsencode(other), ctypes.c_uint(exchange)
+    return bool(rename(*arguments) == 0)
 
 
 def _swap_in(temporary: Path, path: Path) -> None:
@@ -126,8 +173,10 @@ def _swap_in(temporary: Path, path: Path) -> None:
     if not path.exists():
         temporary.rename(path)
         return
-    # A folder cannot be replaced in one step: the old one steps aside first and comes back
-    # should the second step fail.
+    if _exchange(temporary, path):
+        # The old one now has the temporary name, and goes with it.
+        return
+    # In two steps: the old one steps aside first and comes back should the second step fail.
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / "old"
     path.rename(aside)
     try:

@@ -261,6 +261,10 @@ def test_a_gate_that_fails_writes_a_report_and_no_bundle(world: Path, tmp_path: 
     assert "refused: tensorrt: no candidate holds every limit; nearest is int8" in message
     assert "allowed 0.00" in message
     assert entries(tmp_path) == ["bundle.refused.html"]
+    # What is accepted there later contradicts it.
+    path = recipe(world, "strict.yaml", candidates=["int8"])
+    assert build(path, tmp_path / "bundle", capsys)[0] == 0
+    assert entries(tmp_path) == ["bundle"]
 
 
 def test_interrupting_leaves_the_old_bundle(world: Path, bundle: Path, tmp_path: Path):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import onnx
@@ -14,7 +15,7 @@ from test_build import recipe, with_depthwise, world
 
 from av_compress.build.recipe import load_recipe
 from av_compress.build.search import Searcher
-from av_compress.build.sensitivity import measure
+from av_compress.build.sensitivity import measure, open_searcher, plan_yaml
 from av_compress.cli.main import main
 from av_compress.compress.search.journal import Journal
 from av_compress.engines.bundle import load_bundle
@@ -83,6 +84,61 @@ def test_a_plan_is_edited_and_fed_back(path: Path, world: Path, tmp_path: Path):
     assert [n for n, p in precisions.items() if p == "int8"] == ["depthwise"]
     assert precisions[names[-1]] == "fp32"
     assert all("named by the recipe" in node.reason for node in nodes)
+
+
+def test_a_plan_fed_back_is_the_plan_that_was_measured(path: Path, world: Path):
+    """Every rule of the recipe survives, and which nodes keep the migration of their channels."""
+    rules = {"round": False, "unify_concat": True, "exclude": ["/heads.1/*"], "gemv": False}
+    content = {**yaml.safe_load(path.read_text()), "precision": rules}
+    (world / "measured.yaml").write_text(yaml.safe_dump(content))
+    measured = load_recipe(world / "measured.yaml")
+    found = measure(measured, "tensorrt", Journal(), search=True)
+    (world / "found.yaml").write_text(plan_yaml(found))
+    again = {**content, "precision": "found.yaml", "search": None, "candidates": ["int8"]}
+    (world / "again.yaml").write_text(yaml.safe_dump(again))
+    fed = load_recipe(world / "again.yaml")
+    section = dict(fed.precision)
+    nodes = section.pop("nodes")
+    assert section == {"base": "fp16", **measured.precision}
+    assert section["migrate"]
+    with ExitStack() as stack:
+        basis = open_searcher(fed, "tensorrt", Journal(), stack).basis
+    assert {n.node: n.precision for n in basis.plan.nodes} == {
+        n.node: n.precision for n in found.plan.nodes
+    }
+    inside = found.plan.quantised()
+    assert set(basis.choices) == inside - found.unmigrated
+    plain = {entry["match"] for entry in nodes if not entry.get("migrate", True)}
+    assert plain == found.unmigrated
+    assert plain < inside
+
+
+def test_a_plan_of_the_cpu_form_leaves_the_others_their_base(path: Path, world: Path):
+    content = {**yaml.safe_load(path.read_text()), "emitters": ["cpu"]}
+    content["precision"] = {"migrate": False, "depthwise": True}
+    (world / "cpu.yaml").write_text(yaml.safe_dump(content))
+    found = measure(load_recipe(world / "cpu.yaml"), "cpu", Journal(), search=False)
+    section = yaml.safe_load(plan_yaml(found))
+    assert section["base"] == "fp16"
+    assert {entry["precision"] for entry in section["nodes"]} <= {"int8", "fp16"}
+    assert all("migrate" not in entry for entry in section["nodes"])
+
+
+def test_the_verb_judges_frames_without_labels_as_a_build_does(world: Path, path: Path, capsys):
+    unlabelled = recipe(
+        world,
+        "unlabelled_search.yaml",
+        calibration={"source": {"type": "images", "path": "calibration"}, "samples": 3},
+        gate={"metric": "ap50", "max_loss": 50},
+        precision={"round": False, "migrate": False},
+        search={"evaluations": 1, "frames": 1},
+        emitters=["tensorrt"],
+    )
+    assert main(["sensitivity", str(unlabelled)]) == 0
+    capsys.readouterr()
+    # What was observed is kept, as a build keeps it.
+    assert main(["sensitivity", str(unlabelled)]) == 0
+    assert "were observed earlier" in capsys.readouterr().out
 
 
 def test_a_pattern_that_names_nothing_is_refused(path: Path, world: Path, tmp_path: Path, capsys):

@@ -30,7 +30,6 @@ from av_compress.compress.search.sensitivity import (
     measure_sensitivity,
     output_error,
 )
-from av_compress.errors import DataError
 
 RULES = replace(EVERYTHING, base=Precision.FP32)
 
@@ -103,7 +102,29 @@ def test_the_dearest_nodes_are_spared_with_the_reason():
 def test_the_budget_of_evaluations_is_kept(evaluations):
     plan, costs = plan_of(16), [1.0] * 16
     found = search_plan(plan, ranking_of(plan, costs), additive(costs), Limits(3.0, evaluations))
-    assert len(found.steps) <= evaluations
+    # A plan that comes again is not evaluated again.
+    assert len({step.quantised for step in found.steps}) <= evaluations
+
+
+def test_searches_with_lower_aims_share_one_budget():
+    """What was evaluated costs nothing again: with nothing left, the best of it is found."""
+    plan, costs = plan_of(16), [1.0] * 16
+    evaluated = []
+
+    def loss_of(tried: PrecisionPlan) -> float:
+        evaluated.append(tried.quantised())
+        return additive(costs)(tried)
+
+    ranking = ranking_of(plan, costs)
+    first = search_plan(plan, ranking, loss_of, Limits(10.0, 7))
+    known = {step.quantised for step in first.steps}
+    assert len(known) == 7
+    second = search_plan(plan, ranking, loss_of, Limits(8.0, 0), known)
+    assert set(evaluated) == known
+    assert additive(costs)(second.plan) == 8.0
+    third = search_plan(plan, ranking, loss_of, Limits(4.0, 3), known)
+    assert len(set(evaluated)) == 10
+    assert additive(costs)(third.plan) <= 4.0
 
 
 def test_a_condition_that_nothing_meets_leaves_the_best_that_was_tried():
@@ -214,11 +235,44 @@ def test_a_journal_survives_a_line_that_was_cut_off(tmp_path):
     assert journal.recalled == 2
     journal.keep("c", 4)
     assert Journal(path).find("c") == 4
-    with pytest.raises(DataError, match="cannot be read"):
-        Journal(tmp_path / "folder")
-    blocked = Journal(tmp_path / "folder/journal.jsonl/below")
-    with pytest.raises(DataError, match="cannot be written"):
-        blocked.keep("a", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("folder", "cannot be read: Is a directory"),
+        ("file/below", "cannot be written: "),
+        ("file/below/journal.jsonl", "cannot be written: "),
+    ],
+)
+def test_without_a_file_a_journal_goes_on_in_memory_and_says_so_once(tmp_path, name, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    said = []
+    journal = Journal(tmp_path / name, said.append)
+    journal.keep("a", 1)
+    journal.keep("b", 2)
+    assert (journal.find("a"), journal.find("b")) == (1, 2)
+    (message,) = said
+    assert message.startswith("search journal: nothing is kept: ")
+    assert words in message
+
+
+def test_a_journal_that_is_too_long_loses_its_oldest_lines(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    for number in range(100):
+        journal.keep(f"key {number}", number)
+    size = path.stat().st_size
+    assert Journal(path, limit=size).find("key 0") == 0
+    assert path.stat().st_size == size
+    journal = Journal(path, limit=size - 1)
+    assert (journal.find("key 0"), journal.find("key 99")) == (None, 99)
+    assert path.stat().st_size <= size * 0.55
+    journal.keep("new", 5)
+    again = Journal(path)
+    assert [again.find(key) for key in ("key 0", "key 60", "new")] == [None, 60, 5]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["journal.jsonl"]
 
 
 def test_an_output_that_never_changes_costs_nothing_or_all():

@@ -27,7 +27,7 @@ from onnx.reference import ReferenceEvaluator
 
 from av_compress.compress.emit.quantize import quantize
 from av_compress.compress.emit.simulate import simulate_half
-from av_compress.compress.plan.precision import Precision, PrecisionRules, make_plan
+from av_compress.compress.plan.precision import NodeRule, Precision, PrecisionRules, make_plan
 from av_compress.errors import ConfigError, ModelError
 
 
@@ -196,6 +196,19 @@ def test_excluded_nodes_stay_and_a_pattern_must_match(model):
     assert name not in plan.quantised()
     with pytest.raises(ConfigError, match=r"'backbone\.\*' matches no weighted"):
         make_plan(model, replace(EVERYTHING, exclude=("backbone.*",)))
+
+
+def test_a_node_that_is_named_is_not_excluded(model):
+    """`nodes` come before all rules, `exclude` among them; the first entry that matches counts."""
+    first, second = [n.node for n in make_plan(model, EVERYTHING).nodes][:2]
+    nodes = (NodeRule(first, Precision.INT8), NodeRule("*", Precision.FP32))
+    plan = make_plan(model, replace(EVERYTHING, exclude=(first, second), nodes=nodes))
+    found = {node.node: (node.precision, node.reason) for node in plan.nodes}
+    assert found[first] == (Precision.INT8, f"named by the recipe ({first})")
+    assert found[second][0] is Precision.FP32
+    nodes = (NodeRule(first, Precision.INT8),)
+    plan = make_plan(model, replace(EVERYTHING, exclude=(first, second), nodes=nodes))
+    assert plan.nodes[1].reason == f"excluded by the recipe ({second})"
 
 
 def test_macs_by_hand():

@@ -6,16 +6,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 from helpers_report import Page
 from test_build import build, coco, entries, recipe, world
 
+from av_compress.build import candidates
+from av_compress.build.candidates import Maker, Skipped
+from av_compress.build.search import Searcher
 from av_compress.cli.main import main
+from av_compress.compress.plan.precision import PrecisionPlan
+from av_compress.compress.search.journal import Journal
 from av_compress.engines.bundle import load_bundle
 from av_compress.engines.manifest import ArtefactRecord, Manifest
 from av_compress.engines.measurements import load_measurements
+from av_compress.errors import DataError
 
 __all__ = ["world"]
 
@@ -49,8 +56,11 @@ def test_candidates_are_tried_in_order_until_one_passes(fallen: Path):
         assert {c for c, _ in tried(record)[1:]} <= {"mixed", "fp16", "fp32"}
         assert record.fell_back
         assert not record.refused
-        # With a limit of nothing, a second search would be the first one again.
-        assert [c for c, _ in tried(record)].count("mixed") == 1
+        # With a limit of nothing, a second search would be the first one again; there still are
+        # the coarse steps.
+        mixed = [a.reason for a in record.attempts if a.candidate == "mixed"]
+        assert sum("searched for a loss of" in reason for reason in mixed) == 1
+        assert any("left in INT8" in reason for reason in mixed) or not record.fell_back
 
 
 def test_what_was_accepted_is_what_is_written(fallen: Path):
@@ -279,3 +289,74 @@ def test_where_no_search_holds_the_dearest_are_spared_in_steps(world: Path, tmp_
     if record.attempt.candidate == "mixed":
         spared = [n.reason for n in record.nodes if n.precision != "int8"]
         assert any("alone in INT8" in reason for reason in spared)
+
+
+def test_all_searches_of_a_form_share_one_budget(world: Path, tmp_path: Path, monkeypatch):
+    evaluated = []
+    original = Searcher._losses
+
+    def counted(self: Searcher, plan: PrecisionPlan):
+        evaluated.append(plan.quantised())
+        return original(self, plan)
+
+    monkeypatch.setattr(Searcher, "_losses", counted)
+    path = recipe(
+        world,
+        "budget.yaml",
+        gate={"max_loss": 0.5, "metric": "agreement_ap", "samples": 6},
+        search={"evaluations": 4, "frames": 1},
+        emitters=["tensorrt"],
+    )
+    assert main(["build", str(path), "--output", str(tmp_path / "b"), "--no-cache"]) == 0
+    record = load_bundle(tmp_path / "b").manifest.artefacts["tensorrt"]
+    searches = [a for a in record.attempts if "searched for a loss of" in a.reason]
+    assert len(searches) > 1
+    assert len(evaluated) <= 4
+
+
+def test_a_search_minds_the_limit_of_a_single_class(world: Path, tmp_path: Path, monkeypatch):
+    """Over all classes nothing is wrong here: the search would have stopped where it began."""
+    steps = []
+    original = Searcher.search
+
+    def watched(self: Searcher, *args):
+        found = original(self, *args)
+        steps.append(found.search.steps)
+        return found
+
+    monkeypatch.setattr(Searcher, "search", watched)
+    gate = {
+        "metric": "agreement_ap",
+        "max_loss": 60,
+        "max_loss_per_class": 0.05,
+        "min_truths": 1,
+        "samples": 6,
+    }
+    path = recipe(
+        world,
+        "class_search.yaml",
+        gate=gate,
+        search={"evaluations": 6, "frames": 1},
+        emitters=["tensorrt"],
+    )
+    assert main(["build", str(path), "--output", str(tmp_path / "b"), "--no-cache"]) == 0
+    first = steps[0]
+    assert len(first) > 1
+    assert not first[0].passed
+    # In points of the limit that holds over all classes.
+    assert first[0].loss > 60
+
+
+def test_frames_that_show_nothing_are_looked_at_once(monkeypatch):
+    asked = []
+
+    def nothing(*args):
+        asked.append(args)
+        raise DataError("nothing is seen")
+
+    monkeypatch.setattr(candidates, "make_search_judge", nothing)
+    recipe, samples = SimpleNamespace(gate=object()), SimpleNamespace(calibration=None)
+    maker = Maker(recipe, None, {}, None, samples, None, Journal())
+    why = Skipped("there is nothing to search by: nothing is seen")
+    assert (maker._seen, maker._seen) == (why, why)
+    assert len(asked) == 1

@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files and folders that appear whole or not at all."""
 
+import errno
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from av_compress import fileio
 from av_compress.errors import AvCompressError, UsageError
 from av_compress.fileio import (
     atomic_directory,
@@ -89,3 +92,62 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path: Path):
     ):
         full.write("x" * 100_000)
     assert entries(tmp_path) == []
+
+
+def test_what_fails_in_reading_something_else_is_not_said_to_be_the_output(tmp_path: Path):
+    for opened in (atomic_directory(tmp_path / "out", "mark"), atomic_file(tmp_path / "file")):
+        with pytest.raises(FileNotFoundError) as caught, opened:
+            (tmp_path / "absent.jpg").read_bytes()
+        assert caught.value.filename == str(tmp_path / "absent.jpg")
+    assert entries(tmp_path) == []
+
+
+def test_what_fails_in_writing_into_the_folder_is_explained(tmp_path: Path):
+    with (
+        pytest.raises(AvCompressError, match=r"cannot write .*out: No such file"),
+        atomic_directory(tmp_path / "out", "mark") as folder,
+    ):
+        (folder / "no/such/file").write_text("x")
+    with (
+        pytest.raises(AvCompressError, match="cannot write"),
+        atomic_file(tmp_path / "file"),
+    ):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert entries(tmp_path) == []
+
+
+def replaced(path: Path) -> None:
+    for text in ("old", "new"):
+        with atomic_directory(path, "mark") as temporary:
+            (temporary / "mark").write_text(text)
+    assert (path / "mark").read_text() == "new"
+    assert entries(path.parent) == [path.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the call is Linux's")
+def test_there_is_no_moment_without_a_folder(tmp_path: Path, monkeypatch):
+    """The old one does not step aside first: a kill in between would leave none."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    if not fileio._exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this file system does not exchange folders")
+    moved = []
+    original = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda a, b: moved.append(a.name) or original(a, b))
+    replaced(tmp_path / "outer/bundle")
+    # The first folder found nothing there to replace.
+    assert len(moved) == 1
+
+
+def test_where_folders_cannot_be_exchanged_two_steps_do_it(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(fileio, "_exchange", lambda one, other: False)
+    replaced(tmp_path / "bundle")
+
+
+def test_a_link_to_an_earlier_output_is_replaced(tmp_path: Path):
+    with atomic_directory(tmp_path / "real/bundle", "mark") as temporary:
+        (temporary / "mark").write_text("old")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/bundle").symlink_to(tmp_path / "real/bundle")
+    replaced(tmp_path / "here/bundle")
+    assert (tmp_path / "real/bundle/mark").read_text() == "old"

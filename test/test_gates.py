@@ -19,6 +19,7 @@ from av_compress.build.checks import (
     check_size,
     check_speed,
     excess,
+    loss_by_limits,
 )
 from av_compress.build.gates import ClassLoss, Judge, NumbersOnly, Observed, split_metric
 from av_compress.build.recipe import GateConfig, SampleConfig, SizeConfig, SpeedConfig
@@ -144,6 +145,44 @@ def test_an_excess_is_a_share_of_the_limit():
     (speed,) = check_speed(config(speed=SpeedConfig(min_speedup=3.0)), speed_record(), "")
     assert excess(speed, speed_record()) == pytest.approx(1.0)
     assert excess(accuracy(49.5), None) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "losses", "found"),
+    [
+        ((1.0, None), (0.7, None), 0.7),
+        ((1.0, None), (0.7, 50.0), 0.7),
+        ((1.0, 4.0), (0.7, None), 0.7),
+        # The class has used three quarters of its limit, or goes half of it beyond.
+        ((1.0, 4.0), (0.7, 3.0), 0.75),
+        ((1.0, 4.0), (0.7, 2.0), 0.7),
+        ((1.0, 4.0), (0.7, 6.0), 1.5),
+        ((60.0, 0.3), (1.0, 0.3), 60.0),
+        ((60.0, 0.0), (1.0, 0.1), 120.0),
+        ((60.0, 0.0), (1.0, 0.0), 1.0),
+        ((60.0, 0.0), (-2.0, -1.0), -1.0),
+        ((0.0, 2.0), (0.0, 2.0), 0.0),
+        ((0.0, 2.0), (0.0, 4.0), 0.1),
+        ((0.0, 2.0), (0.2, 4.0), 0.2),
+    ],
+)
+def test_what_is_lost_is_told_by_the_limit_it_is_nearest_to(limits, losses, found):
+    wanted = replace(config(max_loss_per_class=limits[1]), max_loss=limits[0])
+    assert loss_by_limits(wanted, *losses) == pytest.approx(found)
+
+
+# Figures are rounded to four digits.
+POINTS = st.integers(-50_000, 200_000).map(lambda number: number / 10_000)
+
+
+@given(
+    limits=st.tuples(POINTS.map(abs), POINTS.map(abs)),
+    losses=st.tuples(POINTS, POINTS),
+)
+def test_what_is_within_every_limit_is_within_the_figure_for_all(limits, losses):
+    wanted = replace(config(max_loss_per_class=limits[1]), max_loss=limits[0])
+    holds = losses[0] <= limits[0] and losses[1] <= limits[1]
+    assert (loss_by_limits(wanted, *losses) <= limits[0]) == holds
 
 
 def test_losses_of_classes_are_those_of_the_gates_metric():

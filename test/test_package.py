@@ -153,6 +153,30 @@ def test_every_verb_explains_itself(verb: str, capsys):
     assert f"usage: av-compress {verb}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.jpg"), 1, "error: a.jpg: No such"),
+        (OSError("the device is gone"), 1, "error: the device is gone"),
+        (KeyboardInterrupt(), 130, ": interrupted"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, error, code, words):
+    from av_compress.cli import inspect
+    from av_compress.cli.main import main
+
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(inspect, "run", fail)
+    assert main(["inspect", "bundle"]) == code
+    message = capsys.readouterr().err
+    assert message.startswith(f"av-compress inspect: {words.removeprefix(': ')}")
+    # An interrupted build may have kept measurements: nothing is claimed of what was written.
+    assert message.count("\n") == 1
+    assert "nothing" not in message
+
+
 def test_starting_the_command_line_loads_nothing_heavy():
     script = (
         "import sys; from av_compress.cli.main import make_parser; make_parser(); "

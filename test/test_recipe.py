@@ -83,3 +83,35 @@ def test_bytes_that_are_no_text(tmp_path: Path):
     path.write_bytes(b"\xff\xfe\x00model")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{MINIMAL}gate: null\n", "the key 'gate' is in line 6 and again in line 7"),
+        (MINIMAL.replace("0.5}", "0.5, max_loss: 9}"), "the key 'max_loss' is in line 6"),
+        (MINIMAL.replace("0.5}", "0.5, 'max_loss': 9}"), "the key 'max_loss' is in line 6"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, text: str, words: str):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(write(tmp_path, text))
+    assert words in str(caught.value)
+    assert "city.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["task", "precision"])
+def test_a_key_that_is_twice_in_a_file_of_its_own_is_refused(tmp_path: Path, section: str):
+    write(tmp_path, "base: fp16\nbase: fp32\n", "own.yaml")
+    content = {"task": MINIMAL.replace("{kind: camera_detection}", "own.yaml")}
+    content["precision"] = f"{MINIMAL}precision: own.yaml\n"
+    with pytest.raises(ConfigError, match=r"own\.yaml: the key 'base' is in line 1 and again in"):
+        load_recipe(write(tmp_path, content[section]))
+
+
+def test_what_is_merged_in_may_be_overridden(tmp_path: Path):
+    text = MINIMAL.replace("calibration:", "calibration: &frames")
+    text = text.replace("{max_loss: 0.5}", "{<<: *frames, source: {type: images, path: other}}")
+    gate = load_recipe(write(tmp_path, text)).gate
+    assert gate is not None
+    assert gate.samples.sources == ({"type": "images", "path": "other"},)

@@ -231,17 +231,20 @@ def _attempt_mixed(emitter: str, maker: Maker, referee: Referee, progress: _Prog
     Where no search held, the dearest nodes are spared without one, in a few coarse steps: a plan
     with half of the arithmetic in INT8 is worth more than none.
     """
-    limit = referee.judge.config.max_loss
+    config = referee.judge.config
     for aim in AIMS:
         searched = len(progress.searched)
         if _attempt(emitter, "mixed", maker, referee, progress, aim):
             return True
         last = progress.attempts[-1]
-        if limit == 0.0 or len(progress.searched) == searched:
-            # The next search would be the same, or there was none.
+        if len(progress.searched) == searched:
+            # There was none, and nothing to spare by.
             return False
         if last.verdict == "refused" and not lost_accuracy(last):
             return False
+        if not config.max_loss:
+            # No share of it is less: the next search would be the same.
+            break
     return any(
         _judge(made, "mixed", referee, progress, f"{100 * share:.0f} % left in INT8: ")
         for share in SHARES
@@ -257,7 +260,7 @@ def _attempt(
     progress: _Progress,
     aim: float = 1.0,
 ) -> bool:
-    made = maker.make(emitter, kind, progress.attempts, aim)
+    made = maker.make(emitter, kind, progress.attempts, aim, progress.searched)
     if isinstance(made, Skipped):
         progress.skip(kind, made.reason)
         return False

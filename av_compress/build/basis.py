@@ -185,7 +185,8 @@ def make_basis(
     plan = make_plan(_sized(model, task, samples), rules)
     choices: dict[str, Choice] = {}
     if rules.migrate:
-        choices = _choices(model, plan, task, samples, observing)
+        names = frozenset(name for name in plan.quantised() if rules.migrates(name))
+        choices = _choices(model, names, task, samples, observing)
     affines = affines_of(choices)
     refined, observed = insert_affines(model, affines), insert_observably(model, affines)
     wanted = {t for emitter in emitters for t in tensors_to_observe(refined, plan, emitter)}
@@ -233,17 +234,17 @@ def _step(plan: PrecisionPlan, limits: tuple[float, float], emitter: str) -> flo
 
 def _choices(
     model: onnx.ModelProto,
-    plan: PrecisionPlan,
+    names: frozenset[str],
     task: Task[Any, Any],
     samples: SampleSet,
     observing: Observing,
 ) -> dict[str, Choice]:
-    read = layer_inputs(model, plan.quantised())
+    read = layer_inputs(model, names)
     if not read:
         return {}
     wanted = Wanted(channels=tuple(sorted(set(read.values()))))
     found = observing.statistics(Observation(model, wanted, task, samples))
-    return choose_affines(model, plan.quantised(), found.channels)
+    return choose_affines(model, names, found.channels)
 
 
 def _rounded(

@@ -92,14 +92,14 @@ def build_bundle(
         ModelError: the model cannot be compressed.
         DataError: samples are missing or unusable.
         GateError: no candidate of a form passes every condition of the recipe; the report of the
-            refused build is written beside `output`.
+            refused build is written beside `output`, until one is accepted there.
 
     """
+    report = output.with_name(f"{output.name}.refused.html")
     with atomic_directory(output, MANIFEST_NAME) as folder:
         build = make_build(recipe, observing or DirectObserving(), journal or Journal())
         refused = [form for form in build.forms.values() if not form.accepted]
         if refused:
-            report = output.with_name(f"{output.name}.refused.html")
             write_build_report(build_report(build), report)
             reasons = "; ".join(form.refusal() for form in refused)
             raise GateError(f"refused: {reasons}; no bundle was written; see {report}")
@@ -111,6 +111,8 @@ def build_bundle(
         write_text(folder / MEASUREMENTS_NAME, build.measurements.to_json())
         write_build_report(build_report(build), folder / "report.html")
         check_interrupt()
+    # An earlier build's: it would contradict the bundle.
+    report.unlink(missing_ok=True)
     return load_bundle(output)
 
 

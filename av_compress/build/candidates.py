@@ -13,10 +13,10 @@ from typing import Any
 import onnx
 
 from av_compress.build.basis import Basis
-from av_compress.build.gates import Judge, make_judge, split_metric
+from av_compress.build.gates import Judge, make_search_judge
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import BuildSamples
-from av_compress.build.search import Searcher, search_basis
+from av_compress.build.search import Searcher
 from av_compress.compress.emit.quantize import narrow_plan, quantize
 from av_compress.compress.emit.simulate import simulate_half
 from av_compress.compress.observe.calibrate import MagnitudeProbe
@@ -25,7 +25,6 @@ from av_compress.compress.optimize.prepare import PreparedModel
 from av_compress.compress.plan.precision import Precision, PrecisionPlan
 from av_compress.compress.search.journal import Journal
 from av_compress.compress.search.plan_search import affordable, reason
-from av_compress.data.base import LabelledSource
 from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import AttemptRecord
 from av_compress.engines.pipeline import Pipeline
@@ -86,7 +85,12 @@ class Maker:
     journal: Journal
 
     def make(
-        self, emitter: str, kind: str, earlier: Sequence[AttemptRecord], aim: float
+        self,
+        emitter: str,
+        kind: str,
+        earlier: Sequence[AttemptRecord],
+        aim: float,
+        searched: Sequence[Basis],
     ) -> Emitted | Skipped:
         """Make a candidate of a form, or say why there is none.
 
@@ -95,13 +99,14 @@ class Maker:
             kind: which candidate.
             earlier: what was tried before it.
             aim: for what share of the allowed loss a mixed candidate is searched.
+            searched: where earlier searches for the form ended: they share one budget.
 
         Raises:
             ModelError: what was emitted is not valid.
 
         """
         if kind == "mixed":
-            return self._mixed(emitter, earlier, aim)
+            return self._mixed(emitter, earlier, aim, searched)
         return {"int8": self._int8, "fp16": self._fp16, "fp32": self._fp32}[kind](emitter)
 
     def _int8(self, emitter: str) -> Emitted | Skipped:
@@ -116,11 +121,11 @@ class Maker:
         if basis.alternative is None or search is None:
             return basis
         if emitter not in self._measured:
-            try:
-                searcher = Searcher(emitter, basis, search, self.task, self._seen, self.journal)
-            except DataError:
+            seen = self._seen
+            if isinstance(seen, Skipped):
                 # Nothing is seen on the calibration frames that could move.
                 return basis
+            searcher = Searcher(emitter, basis, search, self.task, seen, self.journal)
             self._measured[emitter] = searcher.measured()
         return self._measured[emitter]
 
@@ -130,7 +135,11 @@ class Maker:
         return {}
 
     def _mixed(
-        self, emitter: str, earlier: Sequence[AttemptRecord], aim: float
+        self,
+        emitter: str,
+        earlier: Sequence[AttemptRecord],
+        aim: float,
+        searched: Sequence[Basis],
     ) -> Emitted | Skipped:
         basis, search = self._basis(emitter), self.recipe.search
         if search is None:
@@ -139,12 +148,12 @@ class Maker:
             return Skipped("there is nothing to search: no node may be INT8 in this form")
         if earlier and earlier[-1].candidate == "int8" and not lost_accuracy(earlier[-1]):
             return Skipped("int8 keeps its accuracy: a search would spare nothing")
-        try:
-            seen = self._seen
-        except DataError as error:
-            return Skipped(f"there is nothing to search by: {error}")
-        aimed = replace(seen, config=replace(seen.config, max_loss=aim * seen.config.max_loss))
-        found = search_basis(emitter, basis, search, self.task, aimed, self.journal)
+        seen = self._seen
+        if isinstance(seen, Skipped):
+            return seen
+        searcher = Searcher(emitter, basis, search, self.task, seen, self.journal)
+        known = {s.quantised for b in searched if b.search is not None for s in b.search.steps}
+        found = replace(searcher, basis=searcher.measured()).search(aim, known)
         return self._quantised(emitter, "mixed", found)
 
     def spared(self, emitter: str, searched: Basis, share: float) -> Emitted | Skipped:
@@ -197,15 +206,15 @@ class Maker:
         return Emitted(emitter, kind, basis, plan, emitted, _judged(emitter, emitted))
 
     @cached_property
-    def _seen(self) -> Judge:
+    def _seen(self) -> Judge | Skipped:
         """The judge of the search, on the calibration frames: the gate's have to stay new."""
-        config, samples = self.recipe.gate, self.samples.calibration
+        config = self.recipe.gate
         if config is None:
             raise ConfigError("candidates: mixed needs a gate")
-        if not isinstance(samples.source, LabelledSource):
-            # Without labels there are still FP32's own detections to agree with.
-            config = replace(config, metric=f"agreement_{split_metric(config.metric)[1]}")
-        return make_judge(config, samples, self.reference, "search")
+        try:
+            return make_search_judge(config, self.samples.calibration, self.reference)
+        except DataError as error:
+            return Skipped(f"there is nothing to search by: {error}")
 
     @cached_property
     def _magnitudes(self) -> Mapping[str, float]:

@@ -34,7 +34,7 @@ def check_classes(config: GateConfig, losses: Mapping[str, ClassLoss]) -> Iterat
     limit = config.max_loss_per_class
     if limit is None:
         return
-    held = {name: loss for name, loss in losses.items() if loss.truths >= config.min_truths}
+    held = _held(config, losses)
     if not held:
         reason = f"no class has {config.min_truths} true objects"
         yield CheckRecord("class", None, limit, NOT_JUDGED, reason)
@@ -50,6 +50,33 @@ def check_classes(config: GateConfig, losses: Mapping[str, ClassLoss]) -> Iterat
         else f"no class with {config.min_truths} objects lost any point of {config.metric}"
     )
     yield CheckRecord("class", worst.points, limit, _verdict(worst.points <= limit), reason)
+
+
+def worst_class_loss(config: GateConfig, losses: Mapping[str, ClassLoss]) -> float | None:
+    """Return what the class loses that loses most, in points; None where none is looked at."""
+    return max((loss.points for loss in _held(config, losses).values()), default=None)
+
+
+def loss_by_limits(config: GateConfig, loss: float, worst: float | None) -> float:
+    """Return one figure for the loss over all classes and that of the worst class.
+
+    Whichever is nearer to its limit, or farther beyond it, in shares of the limit; in points of
+    the loss over all classes. A share of `max_loss` is held where that share of either limit is.
+
+    Args:
+        config: the limits.
+        loss: over all classes, in points.
+        worst: of the class that loses most; None where no class is looked at.
+
+    """
+    limit = config.max_loss_per_class
+    if limit is None or worst is None:
+        return loss
+    if worst > limit:
+        beyond = (worst - limit) / _measure(limit)
+        return max(loss, config.max_loss + beyond * _measure(config.max_loss))
+    # Within a limit of no points at all there is nothing to have a share of.
+    return max(loss, config.max_loss * (worst / limit) if limit else min(worst, 0.0))
 
 
 def check_size(config: GateConfig, found: int, source: int) -> Iterator[CheckRecord]:
@@ -100,8 +127,17 @@ def excess(check: CheckRecord, measured: SpeedRecord | None) -> float:
         return 0.0
     if check.figure is None:
         return check.limit / measured.speedup - 1.0 if measured is not None else 0.0
-    # A limit of no points at all has no share: a tenth of a point is its measure.
-    return (check.figure - check.limit) / max(check.limit, 0.1)
+    return (check.figure - check.limit) / _measure(check.limit)
+
+
+def _measure(limit: float) -> float:
+    """Return what an excess is a share of; for a limit of no points at all, a tenth of a point."""
+    return max(limit, 0.1)
+
+
+def _held(config: GateConfig, losses: Mapping[str, ClassLoss]) -> dict[str, ClassLoss]:
+    """Return the classes with enough true objects to be held to a limit."""
+    return {name: loss for name, loss in losses.items() if loss.truths >= config.min_truths}
 
 
 def _verdict(passed: bool) -> str:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -238,6 +238,20 @@ def make_judge(
     judge = Judge(config, samples, class_names, observed, labels)
     _check_truth(judge, purpose)
     return judge
+
+
+def make_search_judge(config: GateConfig, samples: SampleSet, reference: Pipeline) -> Judge:
+    """Collect the truths that a search judges by, on frames that are not the gate's.
+
+    Without labels there are still the FP32 model's own detections to agree with.
+
+    Raises:
+        DataError: see `make_judge`.
+
+    """
+    if not isinstance(samples.source, LabelledSource):
+        config = replace(config, metric=f"agreement_{split_metric(config.metric)[1]}")
+    return make_judge(config, samples, reference, "search")
 
 
 def _labels(samples: SampleSet, class_names: Sequence[str]) -> tuple[Labels2D, ...] | None:

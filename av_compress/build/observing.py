@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import onnx
 
-from av_compress.build.cache import CalibrationCache
+from av_compress.build.cache import CalibrationCache, cache_folder
 from av_compress.build.keys import ObservationKey
 from av_compress.build.samples import SampleSet
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
@@ -121,6 +121,18 @@ class CachedObserving:
             self.cache.keep(key, found)
         except AvCompressError as error:
             self.say(f"calibration cache: nothing is kept: {error}")
+
+
+def open_observing(cached: bool, say: Callable[[str], None] = print) -> Observing:
+    """Return the usual way to observe: by the cache in the user's folder, or by a run each time.
+
+    Raises:
+        UsageError: there is no home folder and no variable that names another.
+
+    """
+    if not cached:
+        return DirectObserving()
+    return CachedObserving(CalibrationCache(cache_folder() / "calibration"), say)
 
 
 def observe(observation: Observation, positions: Sequence[int]) -> Statistics:

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from av_compress.errors import ConfigError, UsageError
+from av_compress.errors import ConfigError
 from av_compress.fileio import canonical_json, sha256_bytes
 from av_compress.validation import validate
+from av_compress.yamlfile import load_yaml
 
 # What may be tried for a form, the cheapest first.
 CANDIDATES = ("int8", "mixed", "fp16", "fp32")
@@ -115,7 +114,7 @@ class SearchConfig:
     """How a precision plan is searched.
 
     Attributes:
-        evaluations: how many plans may be evaluated for each form.
+        evaluations: how many plans may be evaluated for each form, in all of its searches.
         frames: on how many frames each node's sensitivity is measured.
         min_int8_share: share of multiply-accumulates that stays in INT8, 0..1.
 
@@ -189,23 +188,6 @@ class Recipe:
     def sha256(self) -> str:
         """Hash of the recipe's meaning: comments and key order do not count."""
         return sha256_bytes(canonical_json(self.content).encode())
-
-
-def load_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        UsageError: the file is absent or is not YAML; the line is named.
-
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
 
 
 def load_recipe(path: Path) -> Recipe:

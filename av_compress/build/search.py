@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ import onnx
 
 from av_compress.build.basis import Basis
 from av_compress.build.cache import cache_folder
+from av_compress.build.checks import loss_by_limits, worst_class_loss
 from av_compress.build.gates import Judge, measuring_pipeline
 from av_compress.build.recipe import SearchConfig
 from av_compress.build.versions import tool_versions
@@ -48,7 +49,7 @@ class Searcher:
         basis: what it is emitted from.
         config: how much to measure.
         task: what the model means.
-        judge: metric, limit and frames of the search.
+        judge: metric, limits and frames of the search.
         journal: what was measured earlier.
 
     """
@@ -92,28 +93,46 @@ class Searcher:
         label = f"sensitivity: {self.emitter}"
         return measure_sensitivity(self.basis.model, plan, trial, self.journal, label)
 
-    def search(self) -> Basis:
-        """Search a plan along the basis's ranking; return the basis with it."""
+    def search(self, aim: float = 1.0, earlier: Collection[frozenset[str]] = ()) -> Basis:
+        """Search a plan along the basis's ranking; return the basis with it.
+
+        Args:
+            aim: for what share of the allowed loss.
+            earlier: the INT8 nodes of every plan that was evaluated: they cost nothing again, and
+                are what the budget has been spent on.
+
+        """
         plan = narrow_plan(self.basis.model, self.basis.plan, self.emitter)
         ranking = [s for s in self.basis.ranking or () if s.node in plan.quantised()]
         config = self.config
-        limits = Limits(self.judge.config.max_loss, config.evaluations, config.min_int8_share)
-        found = search_plan(plan, ranking, self.loss, limits)
+        left = max(0, config.evaluations - len(earlier))
+        limits = Limits(aim * self.judge.config.max_loss, left, config.min_int8_share)
+        found = search_plan(plan, ranking, self.loss, limits, earlier)
         return replace(self.basis, plan=found.plan, search=found)
 
     def loss(self, plan: PrecisionPlan) -> float:
-        """Evaluate a plan: what it loses in the gate's metric, in points."""
-        key = f"{self._key}/loss/{','.join(sorted(plan.quantised()))}"
+        """Evaluate a plan by the limit that it is nearest to; see `checks.loss_by_limits`."""
+        config = self.judge.config
+        classes = "all" if config.max_loss_per_class is None else f"each of {config.min_truths}"
+        key = f"{self._key}/loss of {classes}/{','.join(sorted(plan.quantised()))}"
         known = self.journal.find(key)
         if known is None:
-            metric = self.judge.config.metric
-            exact = FORMS[self.emitter].computes_pairs(on_gpu=False)
-            with closing(measuring_pipeline(self.task, self._emit(plan), exact)) as pipeline:
-                observed = self.judge.observe(pipeline, f"search: {self.emitter}")
-            reference = self.judge.figures(self.judge.reference)[metric]
-            known = reference - self.judge.figures(observed)[metric]
+            known = self._losses(plan)
             self.journal.keep(key, known)
-        return float(known)
+        overall, worst = known
+        return loss_by_limits(config, overall, worst)
+
+    def _losses(self, plan: PrecisionPlan) -> tuple[float, float | None]:
+        """Measure what a plan loses in points: over all classes, and in the worst of them."""
+        judge = self.judge
+        exact = FORMS[self.emitter].computes_pairs(on_gpu=False)
+        with closing(measuring_pipeline(self.task, self._emit(plan), exact)) as pipeline:
+            observed = judge.observe(pipeline, f"search: {self.emitter}")
+        record = judge.gate(observed)
+        overall = round(record.reference - record.candidate, 4)
+        if judge.config.max_loss_per_class is None:
+            return overall, None
+        return overall, worst_class_loss(judge.config, judge.class_losses(observed))
 
     def _emit(self, plan: PrecisionPlan) -> onnx.ModelProto:
         return self.basis.emit(plan.in_fp32(), self.emitter)
@@ -164,19 +183,6 @@ def labels_sha256(labels: Sequence[Labels2D] | None) -> str | None:
     classes = [list(map(int, one.labels)) for one in labels]
     crowds = [list(map(bool, one.crowd)) for one in labels]
     return sha256_bytes(canonical_json([frames, classes, crowds]).encode())
-
-
-def search_basis(
-    emitter: str,
-    basis: Basis,
-    config: SearchConfig,
-    task: Task[Any, Any],
-    judge: Judge,
-    journal: Journal,
-) -> Basis:
-    """Measure and search the plan of one form; see `Searcher`."""
-    searcher = Searcher(emitter, basis, config, task, judge, journal)
-    return replace(searcher, basis=searcher.measured()).search()
 
 
 def journal_path() -> Path:

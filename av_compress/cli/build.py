@@ -58,15 +58,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _observing(args: argparse.Namespace) -> Observing:
     """Choose where observations come from."""
-    from av_compress.build.cache import CalibrationCache, cache_folder
     from av_compress.build.observe import open_parts
-    from av_compress.build.observing import CachedObserving, DirectObserving
+    from av_compress.build.observing import open_observing
 
     if args.observed:
         return open_parts(args.observed)
-    if args.no_cache:
-        return DirectObserving()
-    return CachedObserving(CalibrationCache(cache_folder() / "calibration"), print)
+    return open_observing(cached=not args.no_cache)
 
 
 def _journal(args: argparse.Namespace) -> Journal:

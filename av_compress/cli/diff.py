@@ -140,9 +140,9 @@ def _measure(args: argparse.Namespace, opened: list[_Opened]) -> SideBySide:
 
 def _task(path: Path | None, opened: list[_Opened]) -> Task[object, object]:
     """Return what a model without a bundle means."""
-    from av_compress.build.recipe import load_yaml
     from av_compress.errors import ConfigError, UsageError
     from av_compress.tasks.registry import make_task
+    from av_compress.yamlfile import load_yaml
 
     bundles = [one.bundle for one in opened if one.bundle is not None]
     if bundles and path is not None:
@@ -151,8 +151,9 @@ def _task(path: Path | None, opened: list[_Opened]) -> Task[object, object]:
         return bundles[0].task()
     if path is None:
         raise UsageError("--data with two models needs --task TASK.yaml: what they mean")
+    content = load_yaml(path)
     try:
-        return make_task(load_yaml(path))
+        return make_task(content)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

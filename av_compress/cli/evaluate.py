@@ -100,14 +100,15 @@ def _open_bundle(path: Path, emitter: str | None) -> tuple[Pipeline, dict[str, A
 
 
 def _open_model(path: Path, task: Path) -> tuple[Pipeline, dict[str, Any]]:
-    from av_compress.build.recipe import load_yaml
     from av_compress.engines.onnxruntime import OnnxRuntimeEngine
     from av_compress.engines.pipeline import Pipeline
     from av_compress.fileio import sha256_file
     from av_compress.tasks.registry import make_task
+    from av_compress.yamlfile import load_yaml
 
+    content = load_yaml(task)
     try:
-        meaning = make_task(load_yaml(task))
+        meaning = make_task(content)
     except ConfigError as error:
         raise ConfigError(f"{task}: {error}") from error
     pipeline = Pipeline(meaning, OnnxRuntimeEngine(path))

@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"av-compress {args.verb}: error: {message}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"av-compress {args.verb}: interrupted, nothing was written", file=sys.stderr)
+        # What was measured until now may be in the cache; outputs appear whole or not at all.
+        print(f"av-compress {args.verb}: interrupted", file=sys.stderr)
         # Where the interrupt passed through an exec of text (dataclasses make their methods so),
         # CPython would still end the process by SIGINT, whatever main returns; the next exec of
         # text makes it forget.
@@ -92,6 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`| head`): what is left to print has no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or " ".join(str(error).split())
+        print(f"av-compress {args.verb}: error: {where}{reason}", file=sys.stderr)
+        return AvCompressError.exit_code
 
 
 if __name__ == "__main__":

@@ -24,12 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write all figures")
     parser.add_argument(
-        "--no-cache", action="store_true", help="measure anew, and keep nothing for later"
+        "--no-cache",
+        action="store_true",
+        help="observe and measure anew, and keep nothing for later",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
+    from av_compress.build.observing import open_observing
     from av_compress.build.recipe import load_recipe
     from av_compress.build.search import journal_path
     from av_compress.build.sensitivity import measure, plan_yaml, table
@@ -38,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from av_compress.fileio import canonical_json, write_text
 
     journal = Journal(None if args.no_cache else journal_path())
-    found = measure(load_recipe(args.recipe), args.emitter, journal, search=args.plan is not None)
+    observing = open_observing(cached=not args.no_cache)
+    recipe, search = load_recipe(args.recipe), args.plan is not None
+    found = measure(recipe, args.emitter, journal, search, observing)
     print(table(found))
     if args.json is not None:
         write_text(args.json, canonical_json(as_json(found.ranking)))

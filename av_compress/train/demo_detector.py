@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml
 
 from av_compress.data.demo.camera import Camera, render
 from av_compress.data.demo.world import make_world
@@ -32,6 +31,7 @@ from av_compress.tasks.base import ImageFrame, Labels2D
 from av_compress.tasks.camera_detection import CameraDetection
 from av_compress.train.losses import detection_loss
 from av_compress.train.network import DemoDetector, cell_grid
+from av_compress.yamlfile import load_yaml
 
 FOLDER = Path(__file__).parent.parent / "data" / "demo"
 # Drives of the demo have seeds below 1000: the detector has seen none of them.
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--drives", type=int, default=len(TRAINING_SEEDS))
     parser.add_argument("--frames", type=int, default=36, help="frames of every drive")
     args = parser.parse_args(argv)
-    config = yaml.safe_load((FOLDER / "detector.task.yaml").read_text(encoding="utf-8"))
+    config = load_yaml(FOLDER / "detector.task.yaml")
     task = CameraDetection.from_config(config)
     samples = prepare(task, TRAINING_SEEDS[: args.drives], args.frames)
     network = train(samples, len(task.class_names), args.epochs)

@@ -28,12 +28,29 @@ class Precision(Enum):
 
 
 @dataclass(frozen=True)
+class NodeRule:
+    """What a recipe says of single nodes.
+
+    Attributes:
+        match: pattern of their names, as in file names.
+        precision: what they compute in.
+        migrate: whether their channels may be centred and aligned, where the rules migrate.
+
+    """
+
+    match: str
+    precision: Precision
+    migrate: bool = True
+
+
+@dataclass(frozen=True)
 class PrecisionRules:
     """What a recipe says of precision.
 
     Attributes:
         base: precision of what is not INT8 in the `tensorrt` form.
-        exclude: patterns (as in file names) of nodes that stay in the base precision.
+        exclude: patterns (as in file names) of nodes that stay in the base precision, where
+            `nodes` does not name them.
         first: quantise the convolutions that read the model's input.
         prediction: quantise the convolutions whose results reach the outputs without another one,
             and those that take the expectation over a softmax behind them (DFL).
@@ -47,7 +64,7 @@ class PrecisionRules:
         correct_bias: correct biases in topological order too, see `compress.refine.bias`.
         unify_concat: one scale for what a concatenation joins and makes, see
             `compress.observe.unify`.
-        nodes: (pattern, precision) by node name, the first that matches counts, before all rules.
+        nodes: single nodes; of those that match a name the first counts, before all rules.
         gemv: quantise matrix products with a single row, whose time is that of reading the matrix.
         min_channels: nodes with fewer input or output channels (of a group) stay in the base
             precision: they gain nothing. Channels of the model's own inputs and predictions do
@@ -64,7 +81,7 @@ class PrecisionRules:
     round: bool = True
     correct_bias: bool = False
     unify_concat: bool = False
-    nodes: tuple[tuple[str, Precision], ...] = ()
+    nodes: tuple[NodeRule, ...] = ()
     gemv: bool = False
     min_channels: int = 16
 
@@ -78,9 +95,19 @@ class PrecisionRules:
             values["exclude"] = tuple(values["exclude"])
         if "nodes" in values:
             values["nodes"] = tuple(
-                (entry["match"], Precision(entry["precision"])) for entry in values["nodes"]
+                NodeRule(entry["match"], Precision(entry["precision"]), entry.get("migrate", True))
+                for entry in values["nodes"]
             )
         return PrecisionRules(**values)
+
+    def named(self, node: str) -> NodeRule | None:
+        """Return what is said of a node by its name; None where nothing is."""
+        return next((rule for rule in self.nodes if fnmatchcase(node, rule.match)), None)
+
+    def migrates(self, node: str) -> bool:
+        """Tell whether the channels in front of a node may be centred and aligned."""
+        named = self.named(node)
+        return self.migrate and (named is None or named.migrate)
 
 
 @dataclass(frozen=True)
@@ -159,7 +186,7 @@ def make_plan(model: onnx.ModelProto, rules: PrecisionRules) -> PrecisionPlan:
     weighted = [node for node in index.graph.node if node.op_type in WEIGHTED]
     names = [node.name for node in weighted]
     _check_patterns("exclude", rules.exclude, names)
-    _check_patterns("nodes", [pattern for pattern, _ in rules.nodes], names)
+    _check_patterns("nodes", [rule.match for rule in rules.nodes], names)
     predictions = prediction_nodes(index)
     entries = []
     for node in weighted:
@@ -199,17 +226,20 @@ def _is_expectation(index: GraphIndex, node: onnx.NodeProto) -> bool:
 def _decide(
     index: GraphIndex, node: onnx.NodeProto, rules: PrecisionRules, predictions: frozenset[str]
 ) -> tuple[Precision, str]:
-    impossible = _impossible(index, node, rules)
+    impossible = _impossible(index, node)
     if impossible:
         return rules.base, impossible
-    named = next((n for n in rules.nodes if fnmatchcase(node.name, n[0])), None)
+    named = rules.named(node.name)
     if named is not None:
-        return named[1], f"named by the recipe ({named[0]})"
+        return named.precision, f"named by the recipe ({named.match})"
+    excluded = next((p for p in rules.exclude if fnmatchcase(node.name, p)), None)
+    if excluded is not None:
+        return rules.base, f"excluded by the recipe ({excluded})"
     spared = _reason_to_spare(index, node, rules, predictions)
     return (rules.base, spared) if spared else (Precision.INT8, "weights and input quantised")
 
 
-def _impossible(index: GraphIndex, node: onnx.NodeProto, rules: PrecisionRules) -> str:
+def _impossible(index: GraphIndex, node: onnx.NodeProto) -> str:
     weight = index.weight(node)
     if weight is None:
         return "has no constant weights"
@@ -217,8 +247,7 @@ def _impossible(index: GraphIndex, node: onnx.NodeProto, rules: PrecisionRules) 
         return "its input is not a float activation"
     if node.op_type == "MatMul" and weight.ndim != 2:
         return "its weight is not a matrix"
-    pattern = next((p for p in rules.exclude if fnmatchcase(node.name, p)), None)
-    return "" if pattern is None else f"excluded by the recipe ({pattern})"
+    return ""
 
 
 def _reason_to_spare(

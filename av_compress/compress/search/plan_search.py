@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from av_compress.compress.plan.precision import PrecisionPlan
@@ -20,6 +20,7 @@ class SearchStep:
         int8_mac_share: share of multiply-accumulates left in INT8, 0..1.
         loss: what it lost on the search frames, in points.
         passed: whether the condition held.
+        quantised: the nodes in INT8.
 
     """
 
@@ -27,6 +28,7 @@ class SearchStep:
     int8_mac_share: float
     loss: float
     passed: bool
+    quantised: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Limits:
 
     Attributes:
         max_loss: largest loss that passes, in points.
-        evaluations: how many plans may be evaluated; at least 1.
+        evaluations: how many plans may be evaluated that were not evaluated earlier; the first one
+            always may.
         min_share: share of multiply-accumulates that stays in INT8 whatever it costs, 0..1.
 
     """
@@ -67,20 +70,23 @@ def search_plan(
     ranking: Sequence[NodeSensitivity],
     loss_of: Callable[[PrecisionPlan], float],
     limits: Limits,
+    earlier: Collection[frozenset[str]] = (),
 ) -> Search:
     """Spare the dearest nodes until the loss is borne, then give back what is not needed.
 
     The number of spared nodes is bisected along the ranking. Then every spared node, the one with
-    the most multiply-accumulates first, is tried in INT8 again while evaluations are left.
+    the most multiply-accumulates first, is tried in INT8 again. Where no evaluations are left,
+    only plans that were evaluated earlier are looked at.
 
     Args:
         plan: everything in INT8 that may be.
         ranking: its INT8 nodes, the dearest first.
         loss_of: evaluates a plan; in points.
         limits: what is aimed at.
+        earlier: the INT8 nodes of plans that were evaluated earlier and cost nothing again.
 
     """
-    runner = _Runner(plan, ranking, loss_of, limits)
+    runner = _Runner(plan, ranking, loss_of, limits, earlier)
     spared = runner.bisect()
     if spared is not None:
         spared = runner.give_back(spared)
@@ -120,9 +126,10 @@ class _Runner:
         ranking: Sequence[NodeSensitivity],
         loss_of: Callable[[PrecisionPlan], float],
         limits: Limits,
+        earlier: Collection[frozenset[str]],
     ) -> None:
         self._plan, self._loss_of, self._limits = plan, loss_of, limits
-        self._left = limits.evaluations
+        self._left, self._known = limits.evaluations, set(earlier)
         self._ranking = {s.node: s for s in ranking}
         self._names = affordable(plan, ranking, limits.min_share)
         self.steps: list[SearchStep] = []
@@ -137,8 +144,10 @@ class _Runner:
         # cannot be a plan; where a share has to stay, sparing all that is affordable can.
         everything = len(names) == len(self._ranking)
         low, high, best = 0, len(names) + (0 if everything else 1), None
-        while high - low > 1 and self._left:
+        while high - low > 1:
             middle = (low + high) // 2
+            if not self._may_evaluate(names[:middle]):
+                break
             if self._passes(names[:middle]):
                 high = middle
                 best = names[:middle]
@@ -148,10 +157,8 @@ class _Runner:
 
     def give_back(self, spared: tuple[str, ...]) -> tuple[str, ...]:
         for name in sorted(spared, key=lambda n: -self._ranking[n].macs):
-            if not self._left:
-                break
             fewer = tuple(other for other in spared if other != name)
-            if fewer and self._passes(fewer):
+            if fewer and self._may_evaluate(fewer) and self._passes(fewer):
                 spared = fewer
         return spared
 
@@ -162,13 +169,19 @@ class _Runner:
     def plan_without(self, names: Sequence[str]) -> PrecisionPlan:
         return self._plan.spared({name: reason(self._ranking[name]) for name in names})
 
+    def _may_evaluate(self, names: tuple[str, ...]) -> bool:
+        return self._left > 0 or self.plan_without(names).quantised() in self._known
+
     def _passes(self, names: tuple[str, ...]) -> bool:
         plan = self.plan_without(names)
+        inside = plan.quantised()
         loss = self._loss_of(plan)
-        self._left -= 1
+        if inside not in self._known:
+            self._left -= 1
+            self._known.add(inside)
         self._tried.append((loss, names))
         passed = loss <= self._limits.max_loss
-        self.steps.append(SearchStep(len(names), plan.int8_mac_share(), loss, passed))
+        self.steps.append(SearchStep(len(names), plan.int8_mac_share(), loss, passed, inside))
         return passed
 
 
