@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import peer_tables
+import plan_tables
 from calibration_tables import sampling, thresholds
 from markdown_regions import number, table, update
 
@@ -367,6 +368,7 @@ REGIONS = {
     "cpu_peers": of("cpu_peers", peer_tables.cpu_peers),
     "build": of("build", peer_tables.build),
     "node_overhead": of("node_overhead", node_overhead),
+    "compile": of("compile", plan_tables.compiled),
     "kinds": of("kinds", kinds),
 }
 

@@ -185,6 +185,23 @@ def contestant(label: str, median_ms: float, speed: float, **more: float) -> dic
 
 
 RESULTS = {
+    "compile": {
+        "first": {
+            "INT8": {
+                "8.6": {"refused": "no memory"},
+                "8.9": {
+                    "seconds": 1.25,
+                    "peak_mib": 400,
+                    "plan_kib": 70,
+                    "kernels": 12,
+                    "activation_mb": 3.5,
+                    "weights_mb": 0.5,
+                    "asked_int8": 4,
+                    "differing": ["conv"],
+                },
+            },
+        },
+    },
     "kinds": {
         "rounds": 20,
         "threads": 1,
@@ -349,7 +366,8 @@ RESULTS = {
 @pytest.fixture
 def project(tmp_path) -> Path:
     """Return a copy of what the script reads and writes, without any result."""
-    scripts = ("calibration_tables", "markdown_regions", "peer_tables", "render_benchmarks")
+    scripts = ("calibration_tables", "markdown_regions", "peer_tables", "plan_tables")
+    scripts += ("render_benchmarks",)
     for name in (f"{script}.py" for script in scripts):
         (tmp_path / "scripts").mkdir(exist_ok=True)
         shutil.copy(SCRIPTS / name, tmp_path / "scripts" / name)
@@ -374,6 +392,7 @@ def test_figures_that_are_absent_are_said_to_be(project):
     assert render(project) == 0
     text = (project / "docs/benchmarks.md").read_text(encoding="utf-8")
     measured = ("fidelity", "sampling", "thresholds", "observers", "cpu_peers", "build", "peers")
+    measured += ("compile",)
     for name in (*measured, "node_overhead"):
         assert f"Not measured yet: `python benchmarks/{name}.py`." in text
     assert (project / "README.md").read_text().count("not measured yet") == 12
@@ -435,8 +454,12 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     )
     assert means in lines
     assert "| first | 95.0 % | best | 99.00 | 94.00 | 1.23 |" in lines
-    moved = "| first | 95.0 % | mse, moved by up to 3 % | 96.00 to 99.00 | 92.00 to 95.00 |"
+    moved = "| first | 95.0 % | mse, raised by up to 3 % | 96.00 to 99.00 | 92.00 to 95.00 |"
     assert f"{moved} 1.01 to 2.12 |" in lines
+    assert "| first | INT8 | 1.25 | 70 | 12 | 3.50 | 0.50 |" in lines
+    made = "1 of 2 compilations went through, for compute capability 8.6, 8.9, in at most 1.2 s"
+    became = "Of 4 weighted nodes that were to be INT8 or FP8, 1 became float."
+    assert any(line.startswith(made) and became in line for line in lines)
     kinds = (project / "docs/quantization.md").read_text(encoding="utf-8").splitlines()
     assert "| FP32 | 0 % | 2 | 100 % |  | 100.00 | 99.00 |" in kinds
     assert kinds.index("| FP16 | 50 % | 1 | 50 % |  | 99.00 | 99.00 |") > kinds.index(
