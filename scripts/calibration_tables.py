@@ -76,7 +76,8 @@ def thresholds(figures: Result) -> str:
                 (model, share, method, *threshold_cells(row))
                 for method, row in values["methods"].items()
             ]
-            rows.append((model, share, "mse, raised by up to 3 %", *chance_cells(values["chance"])))
+            chance = chance_cells(values["chance"])
+            rows.append((model, share, "mse, raised by up to 3 %", *chance))
     headers = ("model", "INT8", "thresholds", "agreement AP50", "AP", "output error, %")
     return f"{table(headers, rows, left=3)}\n\n{chosen(figures)}"
 

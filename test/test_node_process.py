@@ -221,8 +221,13 @@ def test_a_model_at_work_does_not_hold_up_the_end(after, tmp_path, probe):
     assert probe.change_state(NAME, "activate")
     publisher = probe.publisher(Image, f"/{NAME}/input/image")
     message = Image(height=2, width=2, step=6, encoding="bgr8", data=array.array("B", bytes(12)))
-    publisher.publish(message)
-    probe.until(mark.exists, "model at work")
+
+    def at_work() -> bool:
+        # One message alone may pass before the node has found its publisher.
+        publisher.publish(message)
+        return mark.exists()
+
+    probe.until(at_work, "model at work")
     code, log = end(process, signal.SIGINT)
     assert code == 0
     assert "left without waiting: the model is still at work" in log
