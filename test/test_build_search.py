@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 import yaml
+from helpers_report import Page
 from test_build import recipe, with_depthwise, world
 
 from av_compress.build.recipe import load_recipe
@@ -76,7 +77,7 @@ def test_a_plan_is_edited_and_fed_back(path: Path, world: Path, tmp_path: Path):
         precision="plan.yaml",
         gate={**GATE, "max_loss": 100},
         emitters=["tensorrt"],
-        candidates=["int8"],
+        candidates=["int8", "mixed"],
     )
     assert main(["build", str(fed), "--output", str(tmp_path / "fed")]) == 0
     nodes = load_bundle(tmp_path / "fed").manifest.artefacts["tensorrt"].nodes
@@ -175,3 +176,30 @@ def test_the_verb_says_what_it_needs(path: Path, world: Path, capsys):
     ungated = recipe(world, "ungated.yaml", gate=None)
     assert main(["sensitivity", str(ungated), "--no-cache"]) == 2
     assert "need a gate" in capsys.readouterr().err
+
+
+def test_the_report_shows_the_ranges_of_what_the_form_holds(
+    path: Path, world: Path, tmp_path: Path
+):
+    """Channels were observed as they are and centred: one of the two is in the form."""
+    whole = recipe(
+        world,
+        "ranges.yaml",
+        model=path.with_name("wide.onnx").name,
+        gate={"max_loss": 90},
+        search=SEARCH,
+        emitters=["tensorrt"],
+        candidates=["int8", "mixed"],
+    )
+    assert main(["build", str(whole), "--output", str(tmp_path / "b")]) == 0
+    model = onnx.load(tmp_path / "b" / "tensorrt" / "model.onnx")
+    constants = {tensor.name for tensor in model.graph.initializer}
+    held = {
+        node.input[0].removesuffix("_fp16")
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] not in constants
+    }
+    rows = Page((tmp_path / "b" / "report.html").read_text(encoding="utf-8")).rows()
+    shown = {row[0] for row in rows if len(row) == 7 and row[5] in {"mse", "held out"}}
+    assert any(name.endswith("_migrated") for name in shown)
+    assert shown == held

@@ -113,10 +113,17 @@ class Basis:
 
         """
         calibration = self.calibration
-        narrowed = narrow_plan(self.model, plan, emitter, calibration.magnitudes)
-        refinement = self.refinements.get(emitter, Refinement())
-        refined = refinement.apply(self.model, narrowed.quantised())
+        refined = self._refined(plan, emitter)
         return quantize(refined, plan, calibration.ranges, calibration.magnitudes, emitter)
+
+    def represented(self, plan: PrecisionPlan, emitter: str) -> frozenset[str]:
+        """Return the activations that a form of this represents in INT8; see `emit`."""
+        return frozenset(tensors_to_observe(self._refined(plan, emitter), plan, emitter))
+
+    def _refined(self, plan: PrecisionPlan, emitter: str) -> onnx.ModelProto:
+        narrowed = narrow_plan(self.model, plan, emitter, self.calibration.magnitudes)
+        refinement = self.refinements.get(emitter, Refinement())
+        return refinement.apply(self.model, narrowed.quantised())
 
 
 def make_bases(

@@ -122,8 +122,13 @@ def _unit(found: Search) -> str:
 
 
 def _ranges(build: Build) -> Iterator[TensorRange]:
-    calibration = _main_form(build).candidate.basis.calibration
+    candidate = _main_form(build).candidate
+    basis, calibration = candidate.basis, candidate.basis.calibration
+    # Both with and without migrations were observed: what counts is what the form has.
+    held = basis.represented(candidate.plan, candidate.emitter)
     for name, observer in calibration.observers.items():
+        if name not in held:
+            continue
         low, high = calibration.ranges[name]
         yield TensorRange(
             name=name,
