@@ -93,6 +93,29 @@ def test_an_unchanged_bundle_is_not_compiled_again(bundle: Path, monkeypatch):
     assert len(PlanStore.of(bundle).records()) == 2
 
 
+def test_inspect_says_which_plans_fit(bundle: Path, capsys):
+    made = compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen)
+    capsys.readouterr()
+    assert main(["inspect", str(bundle)]) == 0
+    said = capsys.readouterr().out
+    assert f"plan {made.record.target.key}: tensorrt_rtx" in said
+    assert f"{made.account['kernels']} kernels" in said
+    assert "does not fit" not in said
+    made.path.write_bytes(b"half of it")
+    assert main(["inspect", str(bundle)]) == 0
+    said = capsys.readouterr().out
+    assert "does not fit: " in said
+    assert "changed or damaged" in said
+    again = f"run: av-compress compile {bundle} --backend tensorrt_rtx --compute-capability 8.9"
+    assert again in said
+    # Of another artefact.
+    model = onnx.load(bundle / "tensorrt" / "model.onnx")
+    model.producer_name = "somebody else"
+    with_model(bundle, model)
+    assert main(["inspect", str(bundle)]) == 0
+    assert "compiled of another artefact than the bundle holds" in capsys.readouterr().out
+
+
 def test_two_that_compile_at_once_do_not_disturb_each_other(bundle: Path):
     command = [sys.executable, "-m", "av_compress", "compile", str(bundle), *COMPILE]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -6,8 +6,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av_compress.engines.bundle import Bundle
 
 HELP = "verify a bundle's hashes and print what it holds and how it was judged"
 
@@ -31,4 +36,31 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"bundle {args.bundle}, sha256 {bundle.sha256}: every hash verified")
         print(build_summary(bundle.manifest, load_measurements(bundle.root)))
+        for line in _plans(bundle):
+            print(line)
     return 0
+
+
+def _plans(bundle: Bundle) -> Iterator[str]:
+    """Describe every plan, and say of those that do not fit why, and what to run."""
+    from av_compress.engines.plans.store import PlanStore
+
+    store = PlanStore.of(bundle.root)
+    for record in store.records():
+        target, account = record.target, record.account
+        capabilities = ", ".join(target.options["capabilities"])
+        device = f" for compute capability {capabilities}" if capabilities else ""
+        yield f"\nplan {target.key}: {target.backend} {target.version}{device}"
+        artefact = bundle.manifest.artefacts.get(target.emitter)
+        unfit = store.unfit(record, "" if artefact is None else artefact.sha256)
+        if unfit:
+            again = f"av-compress compile {bundle.root} --backend {target.backend}"
+            wanted = (
+                f" --compute-capability {capabilities.replace(' ', '')}" if capabilities else ""
+            )
+            yield f"  does not fit: {unfit}; run: {again}{wanted}"
+            continue
+        differing = sum(node["differs"] for node in account["nodes"])
+        yield f"  made:      {account['kernels']} kernels, {record.bytes / 2**20:.1f} MiB"
+        if differing:
+            yield f"  not INT8:  {differing} nodes that were to be"

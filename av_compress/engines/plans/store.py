@@ -151,6 +151,22 @@ class PlanStore:
         """
         return [self._record(path.stem) for path in sorted(self.folder.glob("*.json"))]
 
+    def unfit(self, record: PlanRecord, artefact_sha256: str) -> str:
+        """Say why a plan does not fit an artefact; empty where it does.
+
+        Args:
+            record: of the plan.
+            artefact_sha256: hash of the artefact that the bundle holds now.
+
+        """
+        if record.target.artefact_sha256 != artefact_sha256:
+            return "it was compiled of another artefact than the bundle holds"
+        try:
+            self.read(record)
+        except EngineError as error:
+            return str(error)
+        return ""
+
     @contextmanager
     def compiling(self, target: PlanTarget) -> Iterator[None]:
         """Let no other process compile the same plan at the same time; wait where one does.
