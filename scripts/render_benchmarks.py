@@ -310,12 +310,12 @@ SUMMARY: Mapping[str, tuple[tuple[str, Callable[[Result], str], str], ...]] = {
     ),
     "mixed_precision": (
         (
-            "the same without a list of layers, 95 % of the arithmetic in INT8, each detector",
+            "AP50 lost without a list of layers, 95 % of the arithmetic in INT8",
             at_wanted_share("ap50_loss"),
             "≤ 0.25",
         ),
         (
-            "agreement with FP32's own detections there, AP50:95",
+            "agreement with the detections of FP32 there, AP50:95",
             at_wanted_share("agreement_ap"),
             "≥ 82, 93, 92",
         ),
