@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -205,6 +206,17 @@ def test_a_backend_that_is_not_installed_is_named(bundle: Path, capsys):
         load_module("tensorrt")
     with pytest.raises(UsageError, match="allowed: tensorrt, tensorrt_rtx"):
         load_module("onnxruntime")
+
+
+def test_a_builder_that_chooses_types_itself_is_refused():
+    """TensorRT 8.6, as far as its enumerations go."""
+    weak = SimpleNamespace(
+        __version__="8.6.1",
+        NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0, EXPLICIT_PRECISION=1),
+        BuilderFlag=SimpleNamespace(FP16=0, INT8=1),
+    )
+    with pytest.raises(EngineError, match=r"TensorRT 8\.6\.1 takes no types from the graph"):
+        compile_plan(weak, b"", ADA)
 
 
 def test_a_compilation_can_be_stopped():

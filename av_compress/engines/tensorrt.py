@@ -82,11 +82,17 @@ def compile_plan(
 
     Raises:
         UsageError: an option is not one of this version.
-        EngineError: the parser or the builder refuses the model; the node is named where it is
-            known.
+        EngineError: the version takes no types from the graph, or the parser or the builder
+            refuses the model; the node is named where it is known.
         KeyboardInterrupt: `progress` stopped it.
 
     """
+    if not _strongly_typed(trt):
+        # Its builder would choose types by speed, whatever the graph says.
+        raise EngineError(
+            f"TensorRT {trt.__version__} takes no types from the graph; plans are compiled with "
+            "TensorRT 10 or later, or with TensorRT for RTX"
+        )
     started = time.perf_counter()
     logger = _Log.of(trt)
     builder = trt.Builder(logger)
@@ -146,8 +152,6 @@ def _configure(trt: Any, builder: Any, network: Any, config: Any, options: Compi
         config.hardware_compatibility_level = _member(
             trt.HardwareCompatibilityLevel, options.hardware_compatibility, "compatibility level"
         )
-    if not _strongly_typed(trt):
-        _allow_types(trt, config)
     _set_capabilities(trt, config, options.capabilities)
     _set_dla(trt, builder, config, options.dla_core)
     _add_profile(builder, network, config, options.batch)
@@ -157,12 +161,6 @@ def _strongly_typed(trt: Any) -> bool:
     """Tell whether types come from the graph: by a flag, or because there is no other way."""
     typed = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
     return typed or not hasattr(trt.BuilderFlag, "INT8")
-
-
-def _allow_types(trt: Any, config: Any) -> None:
-    """Let a weakly typed builder use the types that the model's Q/DQ pairs ask for, and FP16."""
-    config.set_flag(trt.BuilderFlag.INT8)
-    config.set_flag(trt.BuilderFlag.FP16)
 
 
 def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
