@@ -29,6 +29,7 @@ import onnx
 from common import peak_memory_mib, save_results
 from onnx import helper
 
+from av_compress.build.compile import account_of
 from av_compress.compress.emit.quantize import narrow_plan, quantize, tensors_to_observe
 from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
 from av_compress.compress.observe.channels import ChannelObserver
@@ -36,8 +37,6 @@ from av_compress.compress.optimize.prepare import prepare_model
 from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
 from av_compress.compress.refine.insert import insert_affines
 from av_compress.compress.refine.refine import affines_of, choose_affines, layer_inputs
-from av_compress.compress.states import weighted_nodes
-from av_compress.engines.plans.account import AskedNode, account_for
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.engines.tensorrt import compile_plan, load_module
 from av_compress.tensors import Tensors
@@ -107,9 +106,7 @@ def compile_here(path: Path, capability: str) -> dict[str, Any]:
     plan = compile_plan(load_module("tensorrt_rtx"), data, options)
     peak = peak_memory_mib()
     model = onnx.load_model_from_string(data)
-    asked = [AskedNode(n, s.precision, s.weights) for n, s in weighted_nodes(model).items()]
-    operators = {node.name: node.op_type for node in model.graph.node}
-    account = account_for(plan.layers, asked, operators)
+    account = account_of(model, plan)
     return {
         "seconds": round(plan.seconds, 2),
         "peak_mib": round(peak),

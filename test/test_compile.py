@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,6 +88,10 @@ def test_an_unchanged_bundle_is_not_compiled_again(bundle: Path, monkeypatch):
     first.path.write_bytes(b"half of it")
     assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen).found
     assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen, anew=True).found
+    # A plan for one card says nothing of the card that it is asked for on now.
+    monkeypatch.setattr(compiling, "BOUND_TO_CARD", {"tensorrt_rtx"})
+    assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen).found
+    monkeypatch.undo()
     other = CompileOptions(capabilities=("8.6", "12.0"))
     assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", other, unseen).found
     assert len(PlanStore.of(bundle).records()) == 2
@@ -244,14 +247,3 @@ def test_an_open_batch_gets_a_profile(tmp_path: Path):
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     with pytest.raises(EngineError, match="input 'image' has the extents"):
         compile_plan(rtx(), model.SerializeToString(), options)
-
-
-def test_timings_are_given_on():
-    model = convolution().model().SerializeToString()
-    options = CompileOptions(capabilities=("8.9",), timing_cache=b"")
-    plan = compile_plan(rtx(), model, options)
-    assert plan.timing_cache
-    again = compile_plan(rtx(), model, replace(options, timing_cache=plan.timing_cache))
-    assert again.data
-    # One of another machine or version is not taken.
-    assert compile_plan(rtx(), model, replace(options, timing_cache=b"something else")).data

@@ -170,11 +170,8 @@ class Maker:
         if found is None or share < floor or share >= found.plan.int8_mac_share():
             return Skipped("a search has been as far already, or may not go as far")
         plan = narrow_plan(whole.model, whole.plan, emitter)
-        reasons = {
-            one.node: reason(one)
-            for one in found.ranking
-            if one.node in affordable(plan, found.ranking, share)
-        }
+        dear = set(affordable(plan, found.ranking, share))
+        reasons = {one.node: reason(one) for one in found.ranking if one.node in dear}
         return self._quantised(emitter, "mixed", replace(whole, plan=plan.spared(reasons)))
 
     def _fp16(self, emitter: str) -> Emitted | Skipped:

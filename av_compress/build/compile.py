@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from av_compress.engines.tensorrt import CompiledPlan, Progress, compile_plan, l
 from av_compress.errors import EngineError
 from av_compress.fileio import canonical_json, sha256_bytes
 
-# Which form a backend is given.
-FORM_OF: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt"}
+# The form that is compiled.
+FORM = "tensorrt"
+# Whose plans fit the card that they are compiled on alone: a bundle may have come from another.
+BOUND_TO_CARD = frozenset({"tensorrt"})
 
 # Label -> what shows the progress of that work.
 Watching = Callable[[str], Progress | None]
@@ -64,7 +66,7 @@ def compile_bundle(
     watching: Watching,
     anew: bool = False,
 ) -> Compilation:
-    """Compile a bundle's artefact, unless the same was compiled earlier.
+    """Compile a bundle's artefact, unless the same was compiled earlier for any card.
 
     Args:
         bundle: verified.
@@ -81,12 +83,11 @@ def compile_bundle(
         AvCompressError: the plan cannot be written.
 
     """
-    emitter = FORM_OF[backend]
-    trt, model = load_module(backend), bundle.read_artefact(emitter)
-    target = PlanTarget.of(emitter, sha256_bytes(model), backend, str(trt.__version__), options)
+    trt, model = load_module(backend), bundle.read_artefact(FORM)
+    target = PlanTarget.of(FORM, sha256_bytes(model), backend, str(trt.__version__), options)
     store = PlanStore.of(bundle.root)
     with store.compiling(target):
-        record = None if anew else store.find(target)
+        record = None if anew or backend in BOUND_TO_CARD else store.find(target)
         found = record is not None
         if record is None:
             plan = compile_plan(trt, model, options, watching("compile"))
@@ -109,22 +110,23 @@ def _accounts(
 ) -> Mapping[str, Any]:
     """Say what the compiler made of a model, and what it makes of it without its Q/DQ pairs."""
     graph = onnx.load_model_from_string(model)
-    content = _content(_account(graph, plan))
+    content = _content(account_of(graph, plan))
     content["without_pairs"] = None
     if all(node["asked"] != "int8" for node in content["nodes"]):
         return content
-    twin, alike = strip(graph), replace(options, timing_cache=None)
+    twin = strip(graph)
     try:
-        made = compile_plan(trt, twin.SerializeToString(), alike, watching("compare"))
+        made = compile_plan(trt, twin.SerializeToString(), options, watching("compare"))
     except EngineError:
         # It is there to compare with, not to be served.
         return content
-    floats = _content(_account(twin, made))
+    floats = _content(account_of(twin, made))
     content["without_pairs"] = {key: v for key, v in floats.items() if key != "nodes"}
     return content
 
 
-def _account(graph: onnx.ModelProto, plan: CompiledPlan) -> PlanAccount:
+def account_of(graph: onnx.ModelProto, plan: CompiledPlan) -> PlanAccount:
+    """Hold a plan against the model that it was compiled of."""
     asked = [
         AskedNode(name, state.precision, state.weights)
         for name, state in weighted_nodes(graph).items()

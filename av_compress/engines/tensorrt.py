@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from av_compress.engines.plans.layers import PlanLayer, parse_layers
@@ -35,8 +35,6 @@ class CompiledPlan:
         layers: what the compiler made of the model; empty where the builder does not list them.
         warnings: of parser and builder.
         seconds: how long it took.
-        timing_cache: the builder's measured kernels, to be given to the next compilation; None
-            where there are none.
 
     """
 
@@ -44,7 +42,6 @@ class CompiledPlan:
     layers: tuple[PlanLayer, ...]
     warnings: tuple[str, ...]
     seconds: float
-    timing_cache: bytes | None = field(default=None, repr=False)
 
 
 def load_module(backend: str) -> Any:
@@ -100,7 +97,6 @@ def compile_plan(
     _parse(trt, network, logger, model)
     config = builder.create_builder_config()
     _configure(trt, builder, network, config, options)
-    cache = _use_timing_cache(config, options)
     monitor = _watch(trt, config, progress)
     data = builder.build_serialized_network(network, config)
     if monitor is not None and monitor.stopped:
@@ -112,7 +108,6 @@ def compile_plan(
         layers=parse_layers(logger.details),
         warnings=tuple(dict.fromkeys(logger.warnings)),
         seconds=time.perf_counter() - started,
-        timing_cache=None if cache is None else bytes(cache.serialize()),
     )
 
 
@@ -210,17 +205,6 @@ def _add_profile(builder: Any, network: Any, config: Any, batch: Extents) -> Non
             )
         profile.set_shape(one.name, *((extent, *shape[1:]) for extent in batch))
     config.add_optimization_profile(profile)
-
-
-def _use_timing_cache(config: Any, options: CompileOptions) -> Any:
-    if options.timing_cache is None:
-        return None
-    cache = config.create_timing_cache(options.timing_cache)
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
-        # Of another device or version: an empty one is filled.
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
 
 
 class _Log:

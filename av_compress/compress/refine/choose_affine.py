@@ -123,7 +123,7 @@ class Seen:
         return Seen(rows[::step], np.searchsorted(present, places.groups[::step]), limits)
 
     @cached_property
-    def folds(self) -> list[tuple[Array, Array]]:
+    def splits(self) -> list[tuple[Array, Array]]:
         """What can be made of the other groups' limits, and held against a group's places."""
         if len(self.limits) == 1:
             return [(self.limits, self.rows)]
@@ -178,10 +178,10 @@ def _candidates(layer: Layer, shiftable: bool) -> Iterator[_Candidate]:
 def _judge(weights: _Weights, seen: Seen, candidate: _Candidate) -> tuple[float, float]:
     """Estimate the squared error of all outputs at a place, and the threshold that it takes.
 
-    Every fold's map and thresholds are made of the other groups' ranges.
+    Every split's map and thresholds are made of the other groups' ranges.
     """
     errors = np.zeros(len(_THRESHOLD_SHARES))
-    for limits, rows in seen.folds:
+    for limits, rows in seen.splits:
         affine = candidate.affine(limits)
         mapped, largest = _mapped(rows, affine), _largest(limits, affine)
         price = weights.price(affine)

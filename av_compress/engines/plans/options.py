@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from av_compress.errors import UsageError
 
@@ -29,7 +29,6 @@ class CompileOptions:
         dla_core: DLA core that runs what it can, the GPU the rest; None: the GPU alone.
         flags: builder flags by TensorRT's names, e.g. `SPARSE_WEIGHTS`, `VERSION_COMPATIBLE`.
         hardware_compatibility: TensorRT's name of a level, e.g. `AMPERE_PLUS`.
-        timing_cache: of an earlier compilation; empty: start one; None: keep none.
 
     Raises:
         UsageError: a value is out of its range.
@@ -43,7 +42,6 @@ class CompileOptions:
     dla_core: int | None = None
     flags: tuple[str, ...] = ()
     hardware_compatibility: str | None = None
-    timing_cache: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -9,7 +9,7 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,7 @@ class PlanTarget:
         artefact_sha256: hash of the artefact.
         backend: `tensorrt` or `tensorrt_rtx`.
         version: of the backend's package.
-        device: name of the card that it was compiled on; empty for a plan for capabilities.
-        options: see `CompileOptions`, without the timing cache.
+        options: see `CompileOptions`.
 
     """
 
@@ -40,19 +39,16 @@ class PlanTarget:
     artefact_sha256: str
     backend: str
     version: str
-    device: str
     options: Mapping[str, Any]
 
     @staticmethod
     def of(
         emitter: str, artefact_sha256: str, backend: str, version: str, options: CompileOptions
     ) -> PlanTarget:
-        """Make the target of a plan that is compiled ahead of time."""
-        content = asdict(replace(options, timing_cache=None))
-        del content["timing_cache"]
+        """Make the target of a plan."""
         # As JSON gives it back.
-        plain = json.loads(canonical_json(content))
-        return PlanTarget(emitter, artefact_sha256, backend, version, "", plain)
+        plain = json.loads(canonical_json(asdict(options)))
+        return PlanTarget(emitter, artefact_sha256, backend, version, plain)
 
     @property
     def key(self) -> str:
