@@ -1,0 +1,321 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Measured figures reach the pages as they were measured, and absent ones are said to be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_docs import ROOT, SCRIPTS
+
+
+def accuracy(ap50: float) -> dict[str, float]:
+    return {
+        "ap50": ap50,
+        "ap": ap50 / 2,
+        "agreement_ap50": ap50 + 50,
+        "agreement_ap": ap50 + 40,
+        "agreement_ap50_all_images": ap50 + 30,
+        "agreement_ap_all_images": ap50 + 20,
+    }
+
+
+def agreement(ap: float) -> dict[str, float]:
+    return {"agreement_ap50": ap + 5, "agreement_ap": ap, "output_error": 0.0123}
+
+
+def contestant(label: str, median_ms: float, speed: float, **more: float) -> dict[str, object]:
+    return {"label": label, "median_ms": median_ms, "speed_of_fp32": speed, **more}
+
+
+RESULTS = {
+    "compile": {
+        "first": {
+            "INT8": {
+                "8.6": {"refused": "no memory"},
+                "8.9": {
+                    "seconds": 1.25,
+                    "peak_mib": 400,
+                    "plan_kib": 70,
+                    "kernels": 12,
+                    "activation_mb": 3.5,
+                    "weights_mb": 0.5,
+                    "asked_int8": 4,
+                    "differing": ["conv"],
+                },
+            },
+        },
+    },
+    "kinds": {
+        "rounds": 20,
+        "threads": 1,
+        "models": {
+            "first": {
+                name: {
+                    "place": place,
+                    "mac_share": 0.5 * place,
+                    "bytes": 2048 - 1024 * place,
+                    "size_of_fp32": 1 - 0.5 * place,
+                    "agreement_ap50": 100.0 - place,
+                    "agreement_ap": 99.0,
+                }
+                for place, name in enumerate(("FP32", "FP16"))
+            }
+        },
+        "run_time": {"product": 2.5},
+    },
+    "observers": {
+        "size": 640,
+        "samples": 64,
+        **{
+            name: {"tensors": 58, "seconds": 9.28, "peak_mib": 293.2}
+            for name in (
+                "av_compress_tensorrt_form",
+                "av_compress_both_forms",
+                "onnxruntime_entropy",
+            )
+        },
+        "ratios": {
+            "av_compress_both_forms": {"speed": 2.64, "memory": 21.1},
+            "av_compress_tensorrt_form": {"speed": 4.268, "memory": 37.9},
+        },
+    },
+    "cpu_peers": {
+        "rounds": 30,
+        "threads": 1,
+        "models": {
+            "yolov8n_like": {
+                "onnxruntime_fp32": contestant("FP32", 98.314, 1.0),
+                "openvino_fp32": {"label": "OpenVINO", "failed": "not installed: no network"},
+                "ours_rules": contestant("ours", 41.29, 2.381, int8_mac_share=0.9769),
+            },
+            "first": {
+                "onnxruntime_fp32": contestant("FP32", 9, 1.0, **accuracy(50.0)),
+                "ours_rules": {"label": "ours", "failed": "refused"},
+                "ours_search": contestant("ours, searched", 5, 1.8, **accuracy(49.0)),
+            },
+        },
+    },
+    "build": {
+        "million_parameters": 3.5005,
+        "size": 320,
+        "evaluations": 40,
+        "emitters": ["tensorrt"],
+        "runs": {
+            "32": {"seconds": 99.6, "peak_mib": 573, "exit_code": 0},
+            "128": {"seconds": 300, "peak_mib": 580, "exit_code": 1, "said": "refused"},
+        },
+    },
+    "mixed_precision": {
+        "first": {
+            "migrated": 1,
+            "centred": 1,
+            "sensitivity_seconds": 1,
+            "rounded_to_nearest": {
+                "int8_mac_share": 1.0,
+                "nodes_spared": 0,
+                "ap50_loss": 0,
+                "ap50_loss_interval": [-1, 1],
+                **accuracy(39.0),
+            },
+            "curve": [
+                {
+                    "int8_mac_share": share,
+                    "nodes_spared": 0,
+                    "ap50_loss": 0,
+                    "ap50_loss_interval": [-1, 1],
+                    **accuracy(reached),
+                }
+                for share, reached in ((1.0, 40.0), (0.97, 45.0), (0.9502, 46.0))
+            ],
+        },
+    },
+    "peers": {
+        "models": {
+            "first": {
+                "peers": {
+                    "nncf": {
+                        "label": "NNCF",
+                        "int8_mac_share": 0.951,
+                        "tensorrt_mac_share": 0.8,
+                        "ap50_loss": -0.004,
+                        **accuracy(30.0),
+                    },
+                    "modelopt": {"label": "ModelOpt", "failed": "no memory"},
+                }
+            }
+        }
+    },
+    "fidelity": {
+        name: {
+            "fp32": accuracy(50.0),
+            "av_compress": {
+                "default": {
+                    "int8_mac_share": {"tensorrt": 0.851, "cpu": 0.851},
+                    **{
+                        form: {
+                            method: accuracy(reached)
+                            for method in ("minmax", "percentile", "entropy", "mse")
+                        }
+                        for form in ("tensorrt", "cpu")
+                    },
+                }
+            },
+            "onnxruntime quantize_static": {"minmax": accuracy(20.0), "entropy": accuracy(30.0)},
+            "least_ap50_loss": {"tensorrt": 50 - reached, "cpu": 50 - reached + 0.25},
+        }
+        for name, reached in (("first", 49.5), ("second", 50.004))
+    },
+    "sampling": {
+        "seeds": 5,
+        "models": {
+            "first": {
+                "bag": {
+                    "frames": 53,
+                    "all frames": agreement(92.5),
+                    "4": {
+                        "stride": agreement(90.0),
+                        "coverage": agreement(91.0),
+                        "random": {
+                            "agreement_ap": [88.0, 89.5, 93.25],
+                            "output_error": [0.01, 0.0154, 0.02],
+                        },
+                    },
+                }
+            }
+        },
+    },
+    "thresholds": {
+        "first": {
+            "seconds": 3.5,
+            "tensors": 71,
+            "chosen": {"mse": 3, "entropy": 2},
+            "error_alone": {"mse": 0.104, "best": 0.0315},
+            "shares": {
+                "0.95": {
+                    "int8_mac_share": 0.9504,
+                    "methods": {"mse": agreement(93.0), "best": agreement(94.0)},
+                    "chance": {
+                        "agreement_ap50": [96.0, 99.0],
+                        "agreement_ap": [92.0, 95.0],
+                        "output_error": [0.0101, 0.0212],
+                    },
+                }
+            },
+        }
+    },
+}
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """Return a copy of what the script reads and writes, without any result."""
+    scripts = ("calibration_tables", "markdown_regions", "peer_tables", "plan_tables")
+    scripts += ("render_benchmarks",)
+    for name in (f"{script}.py" for script in scripts):
+        (tmp_path / "scripts").mkdir(exist_ok=True)
+        shutil.copy(SCRIPTS / name, tmp_path / "scripts" / name)
+    (tmp_path / "docs").mkdir()
+    for name in ("benchmarks.md", "quantization.md"):
+        shutil.copy(ROOT / "docs" / name, tmp_path / "docs")
+    (tmp_path / "README.md").write_text("<!-- benchmarks:summary -->\n<!-- /benchmarks -->\n")
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    return tmp_path
+
+
+def render(project: Path, *arguments: str) -> int:
+    script = project / "scripts/render_benchmarks.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode
+
+
+def test_figures_that_are_absent_are_said_to_be(project):
+    assert render(project) == 0
+    text = (project / "docs/benchmarks.md").read_text(encoding="utf-8")
+    measured = ("fidelity", "sampling", "thresholds", "observers", "cpu_peers", "build", "peers")
+    measured += ("compile",)
+    for name in (*measured, "node_overhead"):
+        assert f"Not measured yet: `python benchmarks/{name}.py`." in text
+    assert (project / "README.md").read_text().count("not measured yet") == 12
+
+
+def test_figures_go_into_the_pages_as_they_were_measured(project):
+    for name, figures in RESULTS.items():
+        content = {
+            "command": f"python benchmarks/{name}.py",
+            "machine": {"cpu": "CPU X", "cores": 2, "memory_gib": 7.5, "avx2": True},
+            "versions": {"python": "3.11.7", "numpy": "2.0.0", "pip": "1"},
+            "figures": figures,
+        }
+        (project / f"benchmarks/results/{name}.json").write_text(json.dumps(content))
+    assert render(project, "--check") == 1
+    assert render(project) == 0
+    assert render(project, "--check") == 0
+    lines = (project / "docs/benchmarks.md").read_text(encoding="utf-8").splitlines()
+    assert "| ours (98 % INT8) | 41.29 | 2.38 x |  |  |  |" in lines
+    assert "| FP32 | 98.31 | 1.00 x |  |  |  |" in lines
+    assert "| ours, searched | 5.00 | 1.80 x | 49.00 | 99.00 | 89.00 |" in lines
+    assert "| OpenVINO: not installed: no network |  |  |  |  |  |" in lines
+    # Beside a peer stands what ours reaches with at least its share, within a tenth of a percent.
+    nncf = "| NNCF | 95.1 % | 80.0 % | 0.00 | 80.00 | 70.00 | 96.00 | 86.00 |"
+    assert nncf in lines
+    assert "- ModelOpt: no memory" in lines
+    assert "| 128 | 300 | 580 | refused |" in lines
+    tensorrt = (
+        "| tensorrt, default, mse | 85 % | 49.50 | 0.50 | 24.75 | 99.50 | 89.50 | 79.50 | 69.50 |"
+    )
+    assert tensorrt in lines
+    assert any(
+        line.startswith("| cpu, default, mse | 85 % | 50.00 | 0.00 | 25.00 |") for line in lines
+    )
+    assert (
+        "`python benchmarks/fidelity.py` on 2 cores of CPU X with AVX2, 7.5 GiB; "
+        "python 3.11.7, numpy 2.0.0." in lines
+    )
+    summary = (project / "README.md").read_text(encoding="utf-8").splitlines()
+    assert (
+        "| AP50 lost on the worst real detector, `tensorrt` form | 0.50 (first) | ≤ 1.0 |"
+        in summary
+    )
+    assert "| AP50 lost on the worst real detector, `cpu` form | 0.75 (first) | ≤ 1.0 |" in summary
+    speed = "speed of the `cpu` form on a YOLOv8n-like network, FP32 = 1"
+    assert f"| {speed} | 2.38 x | ≥ 1.5 x |" in summary
+    assert (
+        "| the same on the slowest of the real detectors | 1.80 x (first) | ≥ 1.5 x |" in summary
+    )
+    assert "| peak memory of a whole build, 128 samples | 580 MiB | ≤ 1536 MiB |" in summary
+    measured = "4.3 x (`tensorrt` form), 2.6 x (both forms)"
+    assert f"| calibration's speed, ONNX Runtime Entropy = 1 | {measured} | ≥ 4 x |" in summary
+    assert "| `tensorrt` form | 58 | 9.3 | 293 | 4.3 x | 1 / 38 |" in lines
+    sampled = "| first | bag | 4 | 90.00 | 91.00 | 89.50 (88.00 to 93.25) | 92.50 |"
+    assert sampled in lines
+    means = (
+        "Mean over all rows: stride 90.00, coverage 91.00, random 89.50. Mean squared error of "
+        "the raw outputs, % of their variance: stride 1.23, coverage 1.23, random 1.54."
+    )
+    assert means in lines
+    assert "| first | 95.0 % | best | 99.00 | 94.00 | 1.23 |" in lines
+    moved = "| first | 95.0 % | mse, raised by up to 3 % | 96.00 to 99.00 | 92.00 to 95.00 |"
+    assert f"{moved} 1.01 to 2.12 |" in lines
+    assert "| first | INT8 | 1.25 | 70 | 12 | 3.50 | 0.50 |" in lines
+    made = "1 of 2 compilations went through, for compute capability 8.6, 8.9, in at most 1.2 s"
+    became = "Of 4 weighted nodes that were to be INT8 or FP8, 1 became float."
+    assert any(line.startswith(made) and became in line for line in lines)
+    kinds = (project / "docs/quantization.md").read_text(encoding="utf-8").splitlines()
+    assert "| FP32 | 0 % | 2 | 100 % |  | 100.00 | 99.00 |" in kinds
+    assert kinds.index("| FP16 | 50 % | 1 | 50 % |  | 99.00 | 99.00 |") > kinds.index(
+        "| FP32 | 0 % | 2 | 100 % |  | 100.00 | 99.00 |"
+    )
+    assert "| product | 2.50 x |" in kinds
+    assert "| first | entropy 2, mse 3 | 5 of 71 | 10.40 | 3.15 | 4 |" in lines
+    # The better of the peer's methods, on the model where that loses most.
+    peer = "AP50 lost by ONNX Runtime's `quantize_static` on its worst"
+    assert any(line.startswith(f"| {peer} | 20.00 (") for line in summary)
