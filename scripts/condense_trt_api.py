@@ -29,16 +29,58 @@ VERSIONS = {
     "11.4": "11.4.0.106",
     "rtx-1.7": "rtx-1.7.1.116",
 }
-CLASSES = (
-    "Builder EngineInspector IAlgorithmSelector IBuilderConfig ICudaEngine IDebugListener "
-    "IErrorRecorder IExecutionContext IGpuAllocator IGpuAsyncAllocator IHostMemory IInt8Calibrator "
-    "IInt8EntropyCalibrator IInt8EntropyCalibrator2 IInt8LegacyCalibrator IInt8MinMaxCalibrator "
-    "ILayer ILogger INetworkDefinition IOptimizationProfile IOutputAllocator IPluginRegistry "
-    "IProfiler IProgressMonitor IRuntimeCache IRuntimeConfig ISerializationConfig IStreamReader "
-    "IStreamReaderV2 IStreamWriter ITensor ITimingCache IVersionedInterface InterfaceInfo Logger "
-    "OnnxParser OnnxParserRefitter ParserError Profiler Refitter Runtime TimingCacheKey "
-    "TimingCacheValue Dims Dims2 Dims3 Dims4 DimsHW Permutation Weights"
-).split()
+CLASSES = [
+    "Builder",
+    "EngineInspector",
+    "IAlgorithmSelector",
+    "IBuilderConfig",
+    "ICudaEngine",
+    "IDebugListener",
+    "IErrorRecorder",
+    "IExecutionContext",
+    "IGpuAllocator",
+    "IGpuAsyncAllocator",
+    "IHostMemory",
+    "IInt8Calibrator",
+    "IInt8EntropyCalibrator",
+    "IInt8EntropyCalibrator2",
+    "IInt8LegacyCalibrator",
+    "IInt8MinMaxCalibrator",
+    "ILayer",
+    "ILogger",
+    "INetworkDefinition",
+    "IOptimizationProfile",
+    "IOutputAllocator",
+    "IPluginRegistry",
+    "IProfiler",
+    "IProgressMonitor",
+    "IRuntimeCache",
+    "IRuntimeConfig",
+    "ISerializationConfig",
+    "IStreamReader",
+    "IStreamReaderV2",
+    "IStreamWriter",
+    "ITensor",
+    "ITimingCache",
+    "IVersionedInterface",
+    "InterfaceInfo",
+    "Logger",
+    "OnnxParser",
+    "OnnxParserRefitter",
+    "ParserError",
+    "Profiler",
+    "Refitter",
+    "Runtime",
+    "TimingCacheKey",
+    "TimingCacheValue",
+    "Dims",
+    "Dims2",
+    "Dims3",
+    "Dims4",
+    "DimsHW",
+    "Permutation",
+    "Weights",
+]
 # Classes that a program derives from, or may.
 BASES = {
     "Logger": "ILogger",
@@ -57,37 +99,45 @@ SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 # Numbers of members that TensorRT for RTX lacks: NvInfer.h and NvInferRuntime.h of 8.6 and 10.
 NUMBERS: dict[str, dict[str, dict[str, int]]] = {
     "8": {
-        "DataType": dict(FLOAT=0, HALF=1, INT8=2, INT32=3, BOOL=4, UINT8=5, FP8=6),
-        "ProfilingVerbosity": dict(LAYER_NAMES_ONLY=0, NONE=1, DETAILED=2),
+        "DataType": {
+            "FLOAT": 0,
+            "HALF": 1,
+            "INT8": 2,
+            "INT32": 3,
+            "BOOL": 4,
+            "UINT8": 5,
+            "FP8": 6,
+        },
+        "ProfilingVerbosity": {"LAYER_NAMES_ONLY": 0, "NONE": 1, "DETAILED": 2},
         "LayerType": {},
         "BuilderFlag": {},
     },
     "10": {
-        "BuilderFlag": dict(
-            FP16=0,
-            INT8=1,
-            OBEY_PRECISION_CONSTRAINTS=9,
-            PREFER_PRECISION_CONSTRAINTS=10,
-            DIRECT_IO=11,
-            REJECT_EMPTY_ALGORITHMS=12,
-            VERSION_COMPATIBLE=13,
-            EXCLUDE_LEAN_RUNTIME=14,
-            FP8=15,
-            ERROR_ON_TIMING_CACHE_MISS=16,
-            BF16=17,
-            DISABLE_COMPILATION_CACHE=18,
-            WEIGHTLESS=19,
-            STRIP_PLAN=19,
-            REFIT_IDENTICAL=20,
-            WEIGHT_STREAMING=21,
-            INT4=22,
-            REFIT_INDIVIDUAL=23,
-            STRICT_NANS=24,
-            MONITOR_MEMORY=25,
-            FP4=26,
-            EDITABLE_TIMING_CACHE=27,
-            DISTRIBUTIVE_INDEPENDENCE=28,
-        ),
+        "BuilderFlag": {
+            "FP16": 0,
+            "INT8": 1,
+            "OBEY_PRECISION_CONSTRAINTS": 9,
+            "PREFER_PRECISION_CONSTRAINTS": 10,
+            "DIRECT_IO": 11,
+            "REJECT_EMPTY_ALGORITHMS": 12,
+            "VERSION_COMPATIBLE": 13,
+            "EXCLUDE_LEAN_RUNTIME": 14,
+            "FP8": 15,
+            "ERROR_ON_TIMING_CACHE_MISS": 16,
+            "BF16": 17,
+            "DISABLE_COMPILATION_CACHE": 18,
+            "WEIGHTLESS": 19,
+            "STRIP_PLAN": 19,
+            "REFIT_IDENTICAL": 20,
+            "WEIGHT_STREAMING": 21,
+            "INT4": 22,
+            "REFIT_INDIVIDUAL": 23,
+            "STRICT_NANS": 24,
+            "MONITOR_MEMORY": 25,
+            "FP4": 26,
+            "EDITABLE_TIMING_CACHE": 27,
+            "DISTRIBUTIVE_INDEPENDENCE": 28,
+        },
     },
 }
 # Properties that TensorRT for RTX lacks: type, and w where they can be set.
@@ -209,7 +259,9 @@ def overloads(version: str, real: Any, owner: str, name: str, first: str) -> lis
     found = real_overloads(real, owner, name)
     if not found and owner in {"INetworkDefinition", "IPluginRegistry"}:
         # Plugins: not ours.
-        return ["(*args, **kwargs) -> object"]
+        return [
+            "(*args, **kwargs) -> object",
+        ]
     if not found:
         raise SystemExit(f"{version}: no overloads known of {key}")
     return found
@@ -234,7 +286,9 @@ def condense_class(version: str, real: Any, owner: str, facts: dict[str, str]) -
                 or "object w"
             )
         elif text == "staticmethod(function) -> method":
-            made[name] = ["static (text: str) -> TimingCacheKey"]
+            made[name] = [
+                "static (text: str) -> TimingCacheKey",
+            ]
         elif "(" in text:
             static = "static " if (owner, name) == ("TimingCacheKey", "parse") else ""
             made[name] = [static + s for s in overloads(version, real, owner, name, text)]
@@ -245,7 +299,7 @@ def condense_class(version: str, real: Any, owner: str, facts: dict[str, str]) -
 
 def numbers(version: str, real: Any, name: str, members: list[str]) -> dict[str, int]:
     """Return members' numbers: a table's, else the installed ones, else the order."""
-    major = version.split(".")[0]
+    major = version.split(".", maxsplit=1)[0]
     table = NUMBERS.get(major, {}).get(name)
     known = getattr(getattr(real, name, None), "__members__", {})
     if table is not None and major == "8":
@@ -263,9 +317,7 @@ def condense(version: str, facts: dict[str, Any], real: Any) -> dict[str, Any]:
         if isinstance(entry, dict) and isinstance(entry.get("enum"), list)
     }
     classes = {
-        name: condense_class(version, real, name, facts[name])
-        for name in CLASSES
-        if name in facts
+        name: condense_class(version, real, name, facts[name]) for name in CLASSES if name in facts
     }
     rtx = version.startswith("rtx")
     made = {
@@ -275,29 +327,27 @@ def condense(version: str, facts: dict[str, Any], real: Any) -> dict[str, Any]:
         "classes": classes,
         "bases": {name: base for name, base in BASES.items() if name in classes},
         "aliases": {n: ALIASES[n] for n, kind in sorted(facts.items()) if kind == "DataType"},
-        "functions": {
-            name: FUNCTIONS[name] for name in sorted(FUNCTIONS) if name in facts
-        },
+        "functions": {name: FUNCTIONS[name] for name in sorted(FUNCTIONS) if name in facts},
     }
     if rtx:
         made["operators_not_read"] = unread(real)
     return made
 
 
-ALIASES = dict(
-    bfloat16="BF16",
-    bool="BOOL",
-    e8m0="E8M0",
-    float16="HALF",
-    float32="FLOAT",
-    fp4="FP4",
-    fp8="FP8",
-    int32="INT32",
-    int4="INT4",
-    int64="INT64",
-    int8="INT8",
-    uint8="UINT8",
-)
+ALIASES = {
+    "bfloat16": "BF16",
+    "bool": "BOOL",
+    "e8m0": "E8M0",
+    "float16": "HALF",
+    "float32": "FLOAT",
+    "fp4": "FP4",
+    "fp8": "FP8",
+    "int32": "INT32",
+    "int4": "INT4",
+    "int64": "INT64",
+    "int8": "INT8",
+    "uint8": "UINT8",
+}
 FUNCTIONS = {
     "get_builder_plugin_registry": "(arg0: EngineCapability) -> IPluginRegistry",
     "get_nv_onnx_parser_version": "() -> int",

@@ -16,9 +16,9 @@ from trt_stand_in.behaviours import BEHAVIOURS, FUNCTIONS
 from trt_stand_in.control import Card, Control
 from trt_stand_in.facts import VERSIONS, load_facts
 from trt_stand_in.surface import build_classes, build_functions
-from trt_stand_in.world import Launch, NotInStandIn, World
+from trt_stand_in.world import Launch, NotInStandInError, World
 
-__all__ = ["VERSIONS", "Card", "Control", "Launch", "NotInStandIn", "make_module"]
+__all__ = ["VERSIONS", "Card", "Control", "Launch", "NotInStandInError", "make_module"]
 
 
 def run_at_once(_stream: int, work: Callable[[], None]) -> None:
@@ -26,17 +26,15 @@ def run_at_once(_stream: int, work: Callable[[], None]) -> None:
     work()
 
 
-def make_module(
-    version: str, launch: Launch = run_at_once
-) -> tuple[types.ModuleType, Control]:
+def make_module(version: str, launch: Launch | None = None) -> tuple[types.ModuleType, Control]:
     """Return a module that stands in for a version's package, and what controls it.
 
     Args:
         version: one of VERSIONS.
-        launch: puts work onto a stream, given by its handle.
+        launch: puts work onto a stream, given by its handle; None: the work is done at once.
 
     """
-    world = World(load_facts(version), launch)
+    world = World(load_facts(version), launch or run_at_once)
     build_classes(world, BEHAVIOURS)
     build_functions(world, FUNCTIONS)
     return world.module, world.control

@@ -18,7 +18,7 @@ _NULLABLE = {"IGpuAllocator", "IErrorRecorder", "IProgressMonitor", "IProfiler",
 _NULLABLE |= {"IOutputAllocator", "IInt8Calibrator", "IAlgorithmSelector", "IRuntimeConfig"}
 
 
-class Mismatch(Exception):
+class MismatchError(Exception):
     """An argument is not of the parameter's type."""
 
 
@@ -36,7 +36,7 @@ def bind(
             return signature, [*args, *kwargs.values()]
         try:
             return signature, _bind_one(world, signature, args, kwargs)
-        except Mismatch:
+        except MismatchError:
             continue
     forms = "\n".join(f"    {i}. {s.text}" for i, s in enumerate(overloads, 1))
     given = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
@@ -49,7 +49,7 @@ def bind(
 def _bind_one(world: World, signature: Signature, args: tuple, kwargs: dict) -> list[Any]:
     names = [one.name for one in signature.parameters]
     if len(args) > len(names) or not set(kwargs) <= set(names[len(args) :]):
-        raise Mismatch
+        raise MismatchError
     given = dict(zip(names, args)) | kwargs
     values = []
     for parameter in signature.parameters:
@@ -58,7 +58,7 @@ def _bind_one(world: World, signature: Signature, args: tuple, kwargs: dict) -> 
         elif parameter.default is not None:
             values.append(default_value(world, parameter))
         else:
-            raise Mismatch
+            raise MismatchError
     return values
 
 
@@ -83,14 +83,14 @@ def convert(world: World, parameter: Parameter, value: Any) -> Any:
     """Return what the C++ side gets.
 
     Raises:
-        Mismatch: the value is not of the type.
+        MismatchError: the value is not of the type.
 
     """
     kind = parameter.kind
     if value is None:
         if parameter.default == "None" or kind in _NULLABLE or kind in {"object", "capsule"}:
             return None
-        raise Mismatch
+        raise MismatchError
     if kind.startswith("list["):
         return _sequence(world, Parameter(parameter.name, kind[5:-1], None), value)
     simple = _SIMPLE.get(kind)
@@ -109,7 +109,7 @@ def _of_class(world: World, kind: str, value: Any) -> Any:
     if owner is None:
         return value
     if not isinstance(value, owner):
-        raise Mismatch
+        raise MismatchError
     behaviour = getattr(value, "_stand_in", None)
     return value if behaviour is None or behaviour.is_trampoline else behaviour
 
@@ -118,40 +118,40 @@ def dims(world: World, value: Any) -> tuple[int, ...]:
     if isinstance(value, world.classes["Dims"]):
         return tuple(value)
     if not isinstance(value, (list, tuple)):
-        raise Mismatch
+        raise MismatchError
     return tuple(_integer(one) for one in value)
 
 
 def _sequence(world: World, inner: Parameter, value: Any) -> list[Any]:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__getitem__"):
-        raise Mismatch
+        raise MismatchError
     return [convert(world, inner, one) for one in value]
 
 
 def _checked(parameter: Parameter, value: Any) -> Any:
     if parameter.name in _UNSIGNED and isinstance(value, int) and not 0 <= value < 2**64:
-        raise Mismatch
+        raise MismatchError
     if parameter.kind == "int" and not -(2**63) <= value < 2**64:
-        raise Mismatch
+        raise MismatchError
     return value
 
 
 def _integer(value: Any) -> int:
     if isinstance(value, float) or not hasattr(value, "__index__"):
-        raise Mismatch
+        raise MismatchError
     return int(value.__index__())
 
 
 def _float(value: Any) -> float:
     if isinstance(value, str) or not hasattr(value, "__float__"):
-        raise Mismatch
+        raise MismatchError
     return float(value)
 
 
 def _instance(*kinds: type) -> Any:
     def check(value: Any) -> Any:
         if not isinstance(value, kinds):
-            raise Mismatch
+            raise MismatchError
         return value
 
     return check
@@ -161,7 +161,7 @@ def _buffer(value: Any) -> memoryview:
     try:
         return memoryview(value).cast("B")
     except TypeError as error:
-        raise Mismatch from error
+        raise MismatchError from error
 
 
 _SIMPLE = {

@@ -134,7 +134,7 @@ class Config(Behaviour):
 
     @property
     def max_workspace_size(self) -> int:
-        return self.pools["WORKSPACE"]
+        return self.pools["WORKSPACE",]
 
     @max_workspace_size.setter
     def max_workspace_size(self, value: int) -> None:
@@ -257,8 +257,28 @@ class Config(Behaviour):
 
 
 DLA_OPERATORS = frozenset(
-    "Conv ConvTranspose Relu Sigmoid Tanh LeakyRelu Clip MaxPool AveragePool GlobalAveragePool "
-    "Add Sub Mul Max Min Concat Resize Softmax Slice BatchNormalization".split()
+    [
+        "Conv",
+        "ConvTranspose",
+        "Relu",
+        "Sigmoid",
+        "Tanh",
+        "LeakyRelu",
+        "Clip",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Add",
+        "Sub",
+        "Mul",
+        "Max",
+        "Min",
+        "Concat",
+        "Resize",
+        "Softmax",
+        "Slice",
+        "BatchNormalization",
+    ]
 )
 
 

@@ -30,7 +30,7 @@ class _EnumType(type):
 
 def make_enum(name: str, members: dict[str, int], module: str, bases: tuple = ()) -> Any:
     """Return a class with these members, which cannot be compared by size or combined."""
-    qualified = name
+    qualified, short = name, name.rpartition(".")[2]
 
     def initialise(self: Any, label: str, number: int) -> None:
         object.__setattr__(self, "_label", label)
@@ -48,16 +48,15 @@ def make_enum(name: str, members: dict[str, int], module: str, bases: tuple = ()
         "__index__": lambda self: self._number,
         "__hash__": lambda self: hash(self._number),
         "__eq__": lambda self, other: type(self) is type(other) and self._number == other._number,
-        "__ne__": lambda self, other: not self == other,
-        "__str__": lambda self: f"{name.split('.')[-1]}.{self._label}",
-        "__repr__": lambda self: f"<{name.split('.')[-1]}.{self._label}: {self._number}>",
+        "__str__": lambda self: f"{short}.{self._label}",
+        "__repr__": lambda self: f"<{short}.{self._label}: {self._number}>",
         "__reduce__": lambda self: (getattr, (type(self), self._label)),
         "name": property(lambda self: self._label),
         "value": property(lambda self: self._number),
     }
     if name == "DataType":
         space["itemsize"] = property(lambda self: ITEM_SIZES[self._label])
-    made = type.__new__(_EnumType, name.split(".")[-1], (), space)
+    made = type.__new__(_EnumType, short, (), space)
     labelled = {}
     for label, number in members.items():
         member = object.__new__(made)

@@ -55,7 +55,7 @@ class HostBytes:
             "__getattribute__": get,
             "__setattr__": put,
             "__eq__": lambda self, other: self is other,
-            "__hash__": lambda self: id(self),
+            "__hash__": id,
             "__dir__": lambda self: dir(type(self)),
             "__repr__": lambda self: f"<{world.facts.package}.IHostMemory object>",
         }

@@ -144,6 +144,7 @@ class Network(Behaviour):
     Attributes:
         model: what was parsed.
         types: TensorRT's name of each tensor's type.
+        constants: names of tensors that do not depend on the inputs.
 
     """
 
@@ -155,6 +156,7 @@ class Network(Behaviour):
         self.name = "Unnamed Network 0"
         self.model: onnx.ModelProto | None = None
         self.types: dict[str, str] = {}
+        self.constants: set[str] = set()
         self.tensors: dict[str, Tensor] = {}
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []

@@ -8,12 +8,12 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trt_stand_in.arguments import Mismatch, bind, convert
+from trt_stand_in.arguments import MismatchError, bind, convert
 from trt_stand_in.enums import make_enum
 from trt_stand_in.facts import SEVERITIES, Parameter, Property, Signature
 from trt_stand_in.memory import HostBytes
 from trt_stand_in.values import VALUES
-from trt_stand_in.world import Behaviour, NotInStandIn, Trampoline, World
+from trt_stand_in.world import Behaviour, NotInStandInError, Trampoline, World
 
 Make = Callable[..., Behaviour]
 
@@ -78,13 +78,13 @@ def _numbered(names: tuple[str, ...]) -> dict[str, int]:
 
 
 def _constructor(world: World, name: str, overloads: Any, make: Make | None) -> Any:
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
         _, values = bind(world, "__init__", overloads, args, kwargs)
         behaviour = Trampoline(world, name) if make is None else make(world, *values)
         behaviour.own_handle = weakref.ref(self)
         self._stand_in = behaviour
 
-    return __init__
+    return initialise
 
 
 def _behaviour(obj: Any, name: str) -> Behaviour:
@@ -108,7 +108,7 @@ def _method(world: World, owner: str, member: str, overloads: Any) -> Any:
             raise RuntimeError(f'Tried to call pure virtual function "{owner}::{member}"')
         act = getattr(behaviour, member, None)
         if act is None:
-            raise NotInStandIn(f"{label}: the stand-in does not do this")
+            raise NotInStandInError(f"{label}: the stand-in does not do this")
         return present(world, signature.returns, act(*values))
 
     call.__name__, call.__qualname__ = member, label
@@ -117,7 +117,7 @@ def _method(world: World, owner: str, member: str, overloads: Any) -> Any:
 
     def call_static(*args: Any, **kwargs: Any) -> Any:
         bind(world, member, overloads, args, kwargs)
-        raise NotInStandIn(f"{label}: the stand-in does not do this")
+        raise NotInStandInError(f"{label}: the stand-in does not do this")
 
     return staticmethod(call_static)
 
@@ -126,7 +126,7 @@ def _property(world: World, owner: str, member: str, what: Property) -> property
     def get(self: Any) -> Any:
         behaviour = _behaviour(self, owner)
         if not hasattr(type(behaviour), member) and member not in vars(behaviour):
-            raise NotInStandIn(f"{owner}.{member}: the stand-in does not have this")
+            raise NotInStandInError(f"{owner}.{member}: the stand-in does not have this")
         return present(world, what.kind, getattr(behaviour, member))
 
     def put(self: Any, value: Any) -> None:
@@ -134,12 +134,12 @@ def _property(world: World, owner: str, member: str, what: Property) -> property
         parameter = Parameter("arg1", what.kind, _null(world, what.kind))
         try:
             converted = convert(world, parameter, value)
-        except Mismatch as error:
+        except MismatchError as error:
             raise TypeError(
                 f"{owner}.{member}: incompatible arguments: {value!r} is no {what.kind}"
             ) from error
         if not hasattr(type(behaviour), member) and member not in vars(behaviour):
-            raise NotInStandIn(f"{owner}.{member}: the stand-in does not have this")
+            raise NotInStandInError(f"{owner}.{member}: the stand-in does not have this")
         setattr(behaviour, member, converted)
 
     return property(get if what.readable else None, put if what.writable else None)

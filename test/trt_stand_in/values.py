@@ -27,44 +27,47 @@ def _make_vector(name: str) -> Callable[[World, Mapping[str, Member]], Any]:
     def build(world: World, members: Mapping[str, Member]) -> Any:
         length = {"Dims2": 2, "DimsHW": 2, "Dims3": 3, "Dims4": 4}.get(name)
 
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
             _, values = bind(world, "__init__", members["__init__"], args, kwargs)
             self._numbers = _numbers(values) if values else [0] * (length or 0)
             if len(self._numbers) > 8 or (length and len(self._numbers) != length):
                 raise ValueError(f"{name} does not have {len(self._numbers)} numbers")
 
-        def equal(self: Any, other: Any) -> bool:
-            if not isinstance(other, (list, tuple, type(self))):
-                raise TypeError(f"__eq__(): {name} is compared with a list or a tuple")
-            return list(self) == list(other)
-
-        def get(self: Any, index: Any) -> Any:
-            picked = self._numbers[index]
-            return tuple(picked) if isinstance(index, slice) else picked
-
-        def put(self: Any, index: Any, value: int) -> None:
-            self._numbers[index] = value
-
         base = world.facts.bases.get(name)
         space: dict[str, Any] = {
             "__slots__": () if base else ("__weakref__", "_numbers"),
             "__module__": world.facts.package,
-            "__init__": __init__,
+            "__init__": initialise,
             "__len__": lambda self: len(self._numbers),
-            "__getitem__": get,
-            "__setitem__": put,
-            "__eq__": equal,
+            "__getitem__": _get,
+            "__setitem__": _put,
+            "__eq__": _equal,
             "__hash__": None,
             "__repr__": lambda self: repr(tuple(self._numbers)),
         }
-        if "MAX_DIMS" in members:
-            space["MAX_DIMS"] = 8
-        for axis, letter in enumerate("hw"):
-            if letter in members:
-                space[letter] = _coordinate(axis)
+        space |= {"MAX_DIMS": 8} if "MAX_DIMS" in members else {}
+        space |= {
+            letter: _coordinate(axis) for axis, letter in enumerate("hw") if letter in members
+        }
         return type(name, (world.classes[base],) if base else (), space)
 
     return build
+
+
+def _equal(self: Any, other: Any) -> bool:
+    # The real ones are compared with lists and tuples alone: not with each other.
+    if not isinstance(other, (list, tuple)):
+        raise TypeError("__eq__(): Dims are compared with a list or a tuple")
+    return list(self) == list(other)
+
+
+def _get(self: Any, index: Any) -> Any:
+    picked = self._numbers[index]
+    return tuple(picked) if isinstance(index, slice) else picked
+
+
+def _put(self: Any, index: Any, value: int) -> None:
+    self._numbers[index] = value
 
 
 def _coordinate(axis: int) -> property:

@@ -15,7 +15,7 @@ from trt_stand_in.facts import Facts
 Launch = Callable[[int, Callable[[], None]], None]
 
 
-class NotInStandIn(NotImplementedError):
+class NotInStandInError(NotImplementedError):
     """The version has this member; the stand-in does not do it."""
 
 
