@@ -144,8 +144,8 @@ NUMBERS: dict[str, dict[str, dict[str, int]]] = {
 PROPERTIES = {
     "Builder": "max_batch_size int w, platform_has_fast_fp16 bool, platform_has_fast_int8 bool, "
     "platform_has_tf32 bool",
-    "IBuilderConfig": "algorithm_selector IAlgorithmSelector w, int8_calibrator IInt8Calibrator w, "
-    "max_workspace_size int w, min_timing_iterations int w, quantization_flags int w, "
+    "IBuilderConfig": "algorithm_selector IAlgorithmSelector w, "
+    "int8_calibrator IInt8Calibrator w, max_workspace_size int w, min_timing_iterations int w, quantization_flags int w, "
     "remote_auto_tuning_config str w",
     "ICudaEngine": "device_memory_size int, has_implicit_batch_dimension bool, "
     "max_batch_size int, minimum_weight_streaming_budget int, num_bindings int, "

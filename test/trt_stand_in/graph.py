@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ NAMES = {
     TensorProto.FLOAT8E4M3FN: "FP8",
     TensorProto.INT4: "INT4",
 }
-FLOATS = frozenset({"FLOAT", "HALF", "BF16"})
 # Larger constants are not folded.
 _FOLDED = 2**16
 
@@ -109,7 +109,8 @@ def read_graph(model: onnx.ModelProto, limits: Limits) -> Reading:
         )
     reading.shapes = infer_shapes(model)
     read_values(reading, model.graph)
-    for index, node in enumerate(model.graph.node):
+    for index in _sorted(model.graph):
+        node = model.graph.node[index]
         try:
             read_node(reading, node, check_node)
         except RefusalError as refusal:
@@ -120,6 +121,19 @@ def read_graph(model: onnx.ModelProto, limits: Limits) -> Reading:
     if missing:
         raise RefusalError(f"output {missing[0]!r} is made by no node", "INVALID_GRAPH")
     return reading
+
+
+def _sorted(graph: onnx.GraphProto) -> list[int]:
+    """Return nodes' places in an order in which each reads only what is made."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    waits = {
+        index: {makers[name] for name in node.input if name in makers}
+        for index, node in enumerate(graph.node)
+    }
+    try:
+        return list(TopologicalSorter(waits).static_order())
+    except CycleError as error:
+        raise RefusalError("Failed to sort the model topologically.", "INVALID_GRAPH") from error
 
 
 def read_values(reading: Reading, graph: onnx.GraphProto) -> None:

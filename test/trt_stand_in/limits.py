@@ -25,6 +25,8 @@ class Limits:
         zero_point: whether a pair must have one.
         scales: types of scales.
         strongly_typed: whether operands' types must be equal.
+        half_vectors: whether a stored FP16 tensor may have a vector of one scale; the compiler of
+            TensorRT for RTX 1.7 fails on it.
         narrow: whether INT64 and DOUBLE become INT32 and FLOAT.
 
     """
@@ -34,6 +36,7 @@ class Limits:
     zero_point: bool
     scales: frozenset[str]
     strongly_typed: bool
+    half_vectors: bool
     narrow: bool
 
 
@@ -48,5 +51,6 @@ def limits_of(world: World, network: Network) -> Limits:
         zero_point=old,
         scales=frozenset({"FLOAT"} if old else {"FLOAT", "HALF", "BF16"}),
         strongly_typed=network.strongly_typed,
+        half_vectors=not world.facts.rtx,
         narrow="INT64" not in world.facts.enums["DataType"],
     )

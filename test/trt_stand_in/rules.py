@@ -11,27 +11,35 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from trt_stand_in.graph import FLOATS, Reading, RefusalError, type_name
+from trt_stand_in.graph import Reading, RefusalError, type_name
+from trt_stand_in.operator_types import FLOATS, TAKES
 from trt_stand_in.rules_quantize import check_dequantize, check_quantize
 
-# May carry integers of eight bits from a QuantizeLinear to a DequantizeLinear.
-_MOVES = frozenset(
+_EIGHT = frozenset({"INT8", "UINT8", "FP8", "INT4"})
+
+# Operands whose shapes are brought to one.
+_BROADCAST = frozenset(
     [
-        "Concat",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "MaxPool",
-        "Pad",
-        "Reshape",
-        "Resize",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-        "If",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Max",
+        "Min",
+        "Sum",
+        "Mean",
+        "Pow",
+        "Mod",
+        "And",
+        "Or",
+        "Xor",
+        "Equal",
+        "Less",
+        "Greater",
+        "LessOrEqual",
+        "GreaterOrEqual",
+        "Where",
+        "PRelu",
     ]
 )
 
@@ -58,20 +66,64 @@ def check_node(reading: Reading, node: onnx.NodeProto) -> None:
     if node.op_type == "DequantizeLinear":
         reading.types[node.output[0]] = check_dequantize(reading, node, attributes(node))
         return
-    _check_eight_bits(reading, node)
+    _check_types(reading, node)
+    if node.op_type in _BROADCAST:
+        _check_broadcast(reading, node)
+    if node.op_type == "CumSum" and node.input[1] not in reading.constants:
+        raise RefusalError("CumSum: the axis must be an initializer")
+    _check_shapes(reading, node)
     groups = _groups(reading, node)
     _note_results(reading, node, groups)
 
 
-def _check_eight_bits(reading: Reading, node: onnx.NodeProto) -> None:
-    if node.op_type in _MOVES or node.op_type == "Cast":
-        stored = [name for name in node.input if name in reading.stored]
-        if any(reading.types[name] == "INT8" for name in stored):
-            raise RefusalError("INT8 constants are read by DequantizeLinear alone")
+def _check_types(reading: Reading, node: onnx.NodeProto) -> None:
+    """Hold the operands to what the operator takes."""
+    names = [name for name in node.input if name]
+    takes = TAKES.get(node.op_type)
+    kinds = [reading.types[name] for name in names]
+    if takes is None:
+        strange = [kind for kind in kinds if kind in _EIGHT]
+    else:
+        place = _place(node)
+        strange = [kind for kind in kinds[place : place + 1] if kind not in takes]
+    if strange:
+        raise RefusalError(f"{node.op_type} does not take {strange[0]}")
+    if any(name in reading.stored and reading.types[name] == "INT8" for name in names):
+        raise RefusalError("INT8 constants are read by DequantizeLinear alone")
+
+
+def _place(node: onnx.NodeProto) -> int:
+    """Return which operand the operator's types are of: of Where the first is a condition."""
+    return 1 if node.op_type == "Where" else 0
+
+
+def _check_broadcast(reading: Reading, node: onnx.NodeProto) -> None:
+    shapes = [reading.shapes.get(name) for name in node.input if name]
+    known = [shape for shape in shapes if shape is not None]
+    for axis in range(1, 1 + max(map(len, known), default=0)):
+        extents = {shape[-axis] for shape in known if axis <= len(shape)} - {1, -1}
+        if len(extents) > 1:
+            raise RefusalError(f"{node.op_type}: shapes {known} cannot be broadcast")
+
+
+def _check_shapes(reading: Reading, node: onnx.NodeProto) -> None:
+    """Refuse what convolutions and products cannot multiply."""
+    if node.op_type not in {"Conv", "MatMul", "Gemm"}:
         return
-    kinds = {reading.types[name] for name in node.input if name}
-    if kinds & {"INT8", "UINT8", "FP8", "INT4"}:
-        raise RefusalError(f"{node.op_type} does not take {', '.join(sorted(kinds))}")
+    first, second = (reading.shapes.get(name) for name in node.input[:2])
+    if not first or not second:
+        return
+    given = attributes(node)
+    if node.op_type == "Conv":
+        inside = first[1], second[1] * given.get("group", 1)
+    else:
+        across = -2 if len(second) > 1 else -1
+        inside = (
+            first[-2 if given.get("transA") else -1],
+            second[-1 if given.get("transB") else across],
+        )
+    if inside[0] != inside[1] and min(inside) >= 0:
+        raise RefusalError(f"{node.op_type}: {first} and {second} do not fit")
 
 
 @cache
@@ -96,6 +148,8 @@ def _groups(reading: Reading, node: onnx.NodeProto) -> dict[str, str]:
     """
     schema = _schema(node.op_type, max(reading.opset, 13))
     groups: dict[str, str] = {}
+    place = _formal(schema, _place(node))
+    primary = place.type_str if node.op_type in TAKES and place is not None else None
     for index, name in enumerate(node.input):
         formal = _formal(schema, index)
         if not name or formal is None:
@@ -111,7 +165,8 @@ def _groups(reading: Reading, node: onnx.NodeProto) -> dict[str, str]:
                 f"{groups[letter]} and {kind}."
             )
         groups.setdefault(letter, kind)
-        _check_allowed(node, schema, letter, kind)
+        if letter != primary:
+            _check_allowed(node, schema, letter, kind)
     return groups
 
 
@@ -119,11 +174,14 @@ _WORDS = {"FLOAT": "float", "HALF": "float16", "BF16": "bfloat16", "BOOL": "bool
 
 
 def _check_allowed(node: onnx.NodeProto, schema: Any, letter: str, kind: str) -> None:
+    words = [f"tensor({_WORDS.get(kind, kind.lower())})"]
     if kind in FLOATS:
-        return
+        # Which of them is TensorRT's own matter, and in the operators' table.
+        words = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
     for constraint in schema.type_constraints:
-        word = f"tensor({_WORDS.get(kind, kind.lower())})"
-        if constraint.type_param_str == letter and word not in constraint.allowed_type_strs:
+        if constraint.type_param_str == letter and not (
+            set(words) & set(constraint.allowed_type_strs)
+        ):
             raise RefusalError(f"{node.op_type} does not take {kind}")
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from trt_stand_in.graph import FLOATS, NAMES, Reading, RefusalError
+from trt_stand_in.graph import NAMES, Reading, RefusalError
+from trt_stand_in.operator_types import FLOATS
 
-_EIGHT = frozenset({"INT8", "UINT8", "FP8", "INT4"})
+_STORED = frozenset({"INT8", "FP8", "INT4"})
 
 
 def check_quantize(reading: Reading, node: onnx.NodeProto, given: dict[str, Any]) -> str:
@@ -26,15 +27,13 @@ def check_quantize(reading: Reading, node: onnx.NodeProto, given: dict[str, Any]
     kind = reading.types[node.input[0]]
     if kind not in FLOATS:
         raise RefusalError(f"QuantizeLinear does not take {kind}", "UNSUPPORTED_NODE_DATATYPE")
-    if reading.limits.strongly_typed and kind != reading.types[node.input[1]]:
-        raise RefusalError(
-            f"scale and input are of types {reading.types[node.input[1]]} and {kind}"
-        )
+    stored_half = kind == "HALF" and node.input[0] in reading.stored
+    if stored_half and scale.shape == (1,) and not reading.limits.half_vectors:
+        raise RefusalError("MyelinCheckException: CHECK(same_symbolic_shapes) failed")
     _check_axis(reading, node, given, scale)
     made = _zero_point(reading, node, scale, given)
-    if made not in _EIGHT:
-        raise RefusalError(f"QuantizeLinear does not make {made}", "UNSUPPORTED_NODE_DATATYPE")
-    return "INT8" if made == "UINT8" else made
+    # Zero points of other integers are read as if they were INT8.
+    return made if made in {"FP8", "INT4"} else "INT8"
 
 
 def check_dequantize(reading: Reading, node: onnx.NodeProto, given: dict[str, Any]) -> str:
@@ -46,7 +45,7 @@ def check_dequantize(reading: Reading, node: onnx.NodeProto, given: dict[str, An
     """
     scale = _scale(reading, node)
     kind = reading.types[node.input[0]]
-    if kind not in _EIGHT:
+    if kind not in _STORED:
         raise RefusalError(f"DequantizeLinear does not take {kind}", "UNSUPPORTED_NODE_DATATYPE")
     _check_axis(reading, node, given, scale)
     _zero_point(reading, node, scale, given)
