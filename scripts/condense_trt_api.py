@@ -85,6 +85,7 @@ CLASSES = [
 BASES = {
     "Logger": "ILogger",
     "Profiler": "IProfiler",
+    "IGpuAllocator": "IVersionedInterface",
     "IGpuAsyncAllocator": "IGpuAllocator",
     "IInt8EntropyCalibrator": "IInt8Calibrator",
     "IInt8EntropyCalibrator2": "IInt8Calibrator",
@@ -145,8 +146,8 @@ PROPERTIES = {
     "Builder": "max_batch_size int w, platform_has_fast_fp16 bool, platform_has_fast_int8 bool, "
     "platform_has_tf32 bool",
     "IBuilderConfig": "algorithm_selector IAlgorithmSelector w, "
-    "int8_calibrator IInt8Calibrator w, max_workspace_size int w, min_timing_iterations int w, quantization_flags int w, "
-    "remote_auto_tuning_config str w",
+    "int8_calibrator IInt8Calibrator w, max_workspace_size int w, "
+    "min_timing_iterations int w, quantization_flags int w, remote_auto_tuning_config str w",
     "ICudaEngine": "device_memory_size int, has_implicit_batch_dimension bool, "
     "max_batch_size int, minimum_weight_streaming_budget int, num_bindings int, "
     "weight_streaming_budget int w",
@@ -325,7 +326,7 @@ def condense(version: str, facts: dict[str, Any], real: Any) -> dict[str, Any]:
         "version": VERSIONS[version].removeprefix("rtx-"),
         "enums": enums,
         "classes": classes,
-        "bases": {name: base for name, base in BASES.items() if name in classes},
+        "bases": {n: b for n, b in BASES.items() if n in classes and b in classes},
         "aliases": {n: ALIASES[n] for n, kind in sorted(facts.items()) if kind == "DataType"},
         "functions": {name: FUNCTIONS[name] for name in sorted(FUNCTIONS) if name in facts},
     }

@@ -10,6 +10,7 @@ from typing import Any
 from trt_stand_in.builder import Builder
 from trt_stand_in.parser import Parser
 from trt_stand_in.runtime import Runtime
+from trt_stand_in.values import Weights
 from trt_stand_in.world import Behaviour, World
 
 _LETTERS = {"INTERNAL_ERROR": "F", "ERROR": "E", "WARNING": "W", "INFO": "I", "VERBOSE": "V"}
@@ -60,6 +61,7 @@ BEHAVIOURS = {
     "OnnxParser": Parser,
     "Profiler": Profiler,
     "Runtime": Runtime,
+    "Weights": Weights,
 }
 
 

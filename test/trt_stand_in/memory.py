@@ -20,7 +20,7 @@ class _Type(type):
         raise TypeError(f"{cls.__module__}.{cls.__name__}: No constructor defined!")
 
     def __dir__(cls) -> list[str]:
-        return [*cls._shown, *object.__dir__(object)]  # type: ignore[attr-defined]
+        return [*cls._shown, *dir(object)]  # type: ignore[attr-defined]
 
     def __getattribute__(cls, name: str) -> Any:
         if not name.startswith("_") and name not in type.__getattribute__(cls, "_shown"):
