@@ -198,7 +198,7 @@ class Context(Behaviour):
             return False
         if self.running_on not in {None, stream}:
             run.fault("one context runs on two streams at once")
-        self.running_on = stream
+        self.running_on = run.stream = stream
         self.world.launch(stream, run.work)
         if self.enqueue_emits_profile:
             self._tell_profiler()
@@ -250,6 +250,13 @@ def _failure(control: Any) -> str:
     return control.failures_of_work.pop(0) if control.failures_of_work else ""
 
 
+def _reallocate(allocator: Any, name: str, address: int, size: int, stream: int) -> int:
+    """Ask for memory. From 10 on the asynchronous form is asked first."""
+    if hasattr(allocator, "reallocate_output_async"):
+        return allocator.reallocate_output_async(name, address, size, 256, stream)
+    return allocator.reallocate_output(name, address, size, 256)
+
+
 class Run:
     """One run, as it was when it was enqueued. The context is not kept alive by it."""
 
@@ -257,7 +264,7 @@ class Run:
         self.control = context.world.control
         self.tensors, self.program = context.engine.tensors, context.engine.program
         self.context = weakref.ref(context)
-        self.addresses, self.shapes = addresses, shapes
+        self.addresses, self.shapes, self.stream = addresses, shapes, 0
         self.allocators = dict(context.allocators)
         self._check_memory("at enqueuing")
 
@@ -315,7 +322,7 @@ class Run:
         address = self.addresses.get(name, 0)
         allocator = self.allocators.get(name)
         if allocator is not None:
-            address = allocator.reallocate_output(name, address, value.nbytes, 256)
+            address = _reallocate(allocator, name, address, value.nbytes, self.stream)
             allocator.notify_shape(name, value.shape)
         elif value.shape != self.shapes[name]:
             raise ValueError(f"{name!r} has the shape {value.shape}, not {self.shapes[name]}")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -134,6 +135,9 @@ class Engine(Behaviour):
 
     def create_execution_context(self, how: Any = None) -> Any:
         own = not _user_managed(how)
+        cache = how.cache if isinstance(how, RuntimeConfig) else None
+        if cache is not None:
+            cache.known.add(hashlib.sha256(self.data).hexdigest())
         return Context.made(self, own)
 
     def create_execution_context_without_device_memory(self) -> Any:
