@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from helpers_models import emitted, prepared, residual_network
 from helpers_mutants import mutant
 from helpers_qdq import CHANNELS, Draft, convolution, floats
 from helpers_trt import ADA, Refused, rtx, try_compile
@@ -18,6 +19,7 @@ from test_lint_rtx import CASES, Case
 from trt_stand_in import VERSIONS, Card, make_module
 from trt_stand_in.operator_types import TAKES
 
+from av_compress.compress.plan.precision import PrecisionRules, make_plan
 from av_compress.engines.plans.layers import parse_layers
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.engines.tensorrt import compile_plan
@@ -59,22 +61,8 @@ def test_it_agrees_with_the_real_builder_on_changed_graphs(seed: int):
     assert {True, False} == set(verdicts)
 
 
-UNARY = [
-    "Relu",
-    "Neg",
-    "Abs",
-    "Exp",
-    "Sqrt",
-    "Sigmoid",
-    "Erf",
-    "Sign",
-    "Not",
-    "HardSwish",
-    "Softmax",
-    "Identity",
-    "Floor",
-    "Mish",
-]
+UNARY = ["Relu", "Neg", "Abs", "Exp", "Sqrt", "Sigmoid", "Erf", "Sign", "Not", "HardSwish"]
+UNARY += ["Softmax", "Identity", "Floor", "Mish"]
 BINARY = ["Add", "Mul", "Pow", "And", "Max"]
 
 
@@ -129,6 +117,21 @@ def test_a_progress_monitor_stops_a_build(version: str):
     model = convolution().model().SerializeToString()
     with pytest.raises(KeyboardInterrupt):
         compile_plan(module, model, CompileOptions(), lambda *_: False)
+
+
+def test_what_is_emitted_for_a_version_builds_in_it(tmp_path: Path):
+    model = prepared(residual_network(), tmp_path)
+    plan = make_plan(model, PrecisionRules())
+    assert plan.quantised()
+    for version in TYPED:
+        data = emitted(model, plan, "tensorrt").SerializeToString()
+        layers = compile_plan(make_module(version)[0], data, CompileOptions()).layers
+        inside = {layer.nodes[0] for layer in layers if layer.inputs[0].dtype == "Int8"}
+        assert plan.quantised() <= inside, version
+    data = emitted(model, plan, "tensorrt_8").SerializeToString()
+    old = Bench("8.6", data, 1).flag("INT8").flag("FP16")
+    assert old.parsed
+    assert old.build() is not None
 
 
 def dynamic() -> bytes:

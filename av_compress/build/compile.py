@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -21,6 +21,9 @@ from av_compress.engines.plans.store import PlanRecord, PlanStore, PlanTarget
 from av_compress.engines.tensorrt import CompiledPlan, Progress, compile_plan, load_module
 from av_compress.errors import EngineError
 from av_compress.fileio import canonical_json, sha256_bytes
+
+if TYPE_CHECKING:
+    from tensorrt_api import TensorRT
 
 # The form that is compiled.
 FORM = "tensorrt"
@@ -106,7 +109,7 @@ def compile_bundle(
 
 
 def _accounts(
-    trt: Any, model: bytes, plan: CompiledPlan, options: CompileOptions, watching: Watching
+    trt: TensorRT, model: bytes, plan: CompiledPlan, options: CompileOptions, watching: Watching
 ) -> Mapping[str, Any]:
     """Say what the compiler made of a model, and what it makes of it without its Q/DQ pairs."""
     graph = onnx.load_model_from_string(model)

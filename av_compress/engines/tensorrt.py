@@ -13,11 +13,14 @@ import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from av_compress.engines.plans.layers import PlanLayer, parse_layers
 from av_compress.engines.plans.options import CompileOptions, Extents
 from av_compress.errors import EngineError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from tensorrt_api import Builder, IBuilderConfig, INetworkDefinition, ParserError, TensorRT
 
 # Backend -> the extra that installs its package.
 BACKENDS: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
@@ -44,7 +47,7 @@ class CompiledPlan:
     seconds: float
 
 
-def load_module(backend: str) -> Any:
+def load_module(backend: str) -> TensorRT:
     """Import a backend's package.
 
     Args:
@@ -59,7 +62,7 @@ def load_module(backend: str) -> Any:
     if backend not in BACKENDS:
         raise UsageError(f"backend {backend!r} is not allowed; allowed: {', '.join(BACKENDS)}")
     try:
-        return importlib.import_module(backend)
+        return cast("TensorRT", importlib.import_module(backend))
     except ModuleNotFoundError as error:
         raise MissingExtraError(backend, BACKENDS[backend], "compiling a plan") from error
     except (ImportError, OSError) as error:
@@ -67,7 +70,7 @@ def load_module(backend: str) -> Any:
 
 
 def compile_plan(
-    trt: Any, model: bytes, options: CompileOptions, progress: Progress | None = None
+    trt: TensorRT, model: bytes, options: CompileOptions, progress: Progress | None = None
 ) -> CompiledPlan:
     """Compile a model.
 
@@ -111,14 +114,14 @@ def compile_plan(
     )
 
 
-def _network_flags(trt: Any) -> int:
+def _network_flags(trt: TensorRT) -> int:
     """Types come from the graph alone where the version can; batches are explicit everywhere."""
     flags = trt.NetworkDefinitionCreationFlag
     wanted = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
     return sum(1 << int(getattr(flags, name)) for name in wanted if hasattr(flags, name))
 
 
-def _parse(trt: Any, network: Any, logger: Any, model: bytes) -> None:
+def _parse(trt: TensorRT, network: INetworkDefinition, logger: Any, model: bytes) -> None:
     parser = trt.OnnxParser(network, logger)
     if parser.parse(model):
         return
@@ -126,7 +129,7 @@ def _parse(trt: Any, network: Any, logger: Any, model: bytes) -> None:
     raise EngineError(f"the parser refuses the model: {'; '.join(errors) or logger.said()}")
 
 
-def _parser_error(error: Any) -> str:
+def _parser_error(error: ParserError) -> str:
     # The text ends in a line on CUDA that says nothing where there is no device.
     text = str(error.desc()).splitlines()[0].strip()
     name = error.node_name() if hasattr(error, "node_name") else ""
@@ -135,7 +138,13 @@ def _parser_error(error: Any) -> str:
     return f"{where}{f' ({operator})' if operator else ''}: {text}"
 
 
-def _configure(trt: Any, builder: Any, network: Any, config: Any, options: CompileOptions) -> None:
+def _configure(
+    trt: TensorRT,
+    builder: Builder,
+    network: INetworkDefinition,
+    config: IBuilderConfig,
+    options: CompileOptions,
+) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
@@ -152,13 +161,15 @@ def _configure(trt: Any, builder: Any, network: Any, config: Any, options: Compi
     _add_profile(builder, network, config, options.batch)
 
 
-def _strongly_typed(trt: Any) -> bool:
+def _strongly_typed(trt: TensorRT) -> bool:
     """Tell whether types come from the graph: by a flag, or because there is no other way."""
     typed = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
     return typed or not hasattr(trt.BuilderFlag, "INT8")
 
 
-def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
+def _set_capabilities(
+    trt: TensorRT, config: IBuilderConfig, capabilities: tuple[str, ...]
+) -> None:
     if not capabilities:
         return
     if not hasattr(config, "set_compute_capability"):
@@ -173,7 +184,7 @@ def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> N
         config.set_compute_capability(member, index)
 
 
-def _set_dla(trt: Any, builder: Any, config: Any, core: int | None) -> None:
+def _set_dla(trt: TensorRT, builder: Builder, config: IBuilderConfig, core: int | None) -> None:
     if core is None:
         return
     if core >= builder.num_DLA_cores:
@@ -190,7 +201,9 @@ def _member(enum: Any, name: str, what: str) -> Any:
     return getattr(enum, name)
 
 
-def _add_profile(builder: Any, network: Any, config: Any, batch: Extents) -> None:
+def _add_profile(
+    builder: Builder, network: INetworkDefinition, config: IBuilderConfig, batch: Extents
+) -> None:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     dynamic = [one for one in inputs if -1 in tuple(one.shape)]
     if not dynamic:
@@ -211,11 +224,11 @@ class _Log:
     """Makes loggers that keep what parser and builder say."""
 
     @staticmethod
-    def of(trt: Any) -> Any:
+    def of(trt: TensorRT) -> Any:
         """Return a logger of this module's own class: each module has another base."""
         severities = trt.ILogger
 
-        class Log(trt.ILogger):  # type: ignore[misc]
+        class Log(trt.ILogger):  # type: ignore[name-defined,misc]
             def __init__(self) -> None:
                 trt.ILogger.__init__(self)
                 self.errors: list[str] = []
@@ -236,13 +249,13 @@ class _Log:
         return Log()
 
 
-def _watch(trt: Any, config: Any, progress: Progress | None) -> Any:
+def _watch(trt: TensorRT, config: IBuilderConfig, progress: Progress | None) -> Any:
     """Let the builder tell of its progress; None where it cannot or nobody asks."""
     if progress is None or not hasattr(trt, "IProgressMonitor"):
         return None
     go_on: Progress = progress
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.stopped = False
