@@ -61,6 +61,15 @@ def test_it_agrees_with_the_real_builder_on_changed_graphs(seed: int):
     assert {True, False} == set(verdicts)
 
 
+def test_a_vector_of_one_fp16_scale_stops_the_real_compiler():
+    """Found by changed graphs: its internal check fails on weights of convolutions alone."""
+    one, zero = np.full(1, 0.01, np.float16), np.zeros(1, np.int8)
+    model = convolution(np.float16).const("w_scale", one).const("w_zero", zero).model()
+    assert_agreement(model)
+    assert refusal(model.SerializeToString()) is not None
+    assert refusal(model.SerializeToString(), "10.3") is None
+
+
 UNARY = ["Relu", "Neg", "Abs", "Exp", "Sqrt", "Sigmoid", "Erf", "Sign", "Not", "HardSwish"]
 UNARY += ["Softmax", "Identity", "Floor", "Mish"]
 BINARY = ["Add", "Mul", "Pow", "And", "Max"]

@@ -348,6 +348,9 @@ def test_one_context_on_two_streams_is_a_fault():
     assert not loaded.control.faults
     assert loaded.context.execute_async_v3(8)
     assert loaded.control.faults == ["one context runs on two streams at once"]
+    streams.synchronise()
+    assert loaded.context.execute_async_v3(9)
+    assert len(loaded.control.faults) == 1
 
 
 def test_a_run_fails_where_a_test_wants_it_to():

@@ -32,7 +32,9 @@ class Context(Behaviour):
         self.nvtx_verbosity = engine.profiling_verbosity
         self.persistent_cache_limit = 0
         self.temporary_allocator: Any = None
-        self.event, self.running_on = 0, None
+        self.event = 0
+        # Streams of runs that were enqueued and have not begun; theirs run in other threads.
+        self.waiting: list[int] = []
         self.unfused_tensors_debug_state = False
 
     @staticmethod
@@ -196,9 +198,10 @@ class Context(Behaviour):
         run = self._prepare(addresses, member)
         if run is None:
             return False
-        if self.running_on not in {None, stream}:
+        if any(other != stream for other in self.waiting):
             run.fault("one context runs on two streams at once")
-        self.running_on = run.stream = stream
+        run.stream = stream
+        self.waiting.append(stream)
         self.world.launch(stream, run.work)
         if self.enqueue_emits_profile:
             self._tell_profiler()
@@ -291,7 +294,7 @@ class Run:
         if context is None:
             self.fault("a context was freed while its run was on a stream")
             return
-        context.running_on = None
+        context.waiting.remove(self.stream)
         failed = _failure(self.control)
         if failed:
             self.fault(failed)

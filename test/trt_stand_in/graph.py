@@ -57,6 +57,7 @@ class Reading:
         shapes: extents, -1 where open; only of tensors whose rank is known.
         constants: what is known now.
         stored: names of tensors that the file holds.
+        half_vectors: names of constants that have a vector of one FP16 scale.
 
     """
 
@@ -66,6 +67,7 @@ class Reading:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
     stored: set[str] = field(default_factory=set)
+    half_vectors: set[str] = field(default_factory=set)
 
     @property
     def opset(self) -> int:
@@ -199,13 +201,14 @@ def _read_function(reading: Reading, node: Any, function: Any, check: Any) -> No
 
 def fold(reading: Reading, node: onnx.NodeProto) -> None:
     """Note what a node makes of constants."""
-    if node.op_type in {"QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"}:
+    if node.op_type in {"If", "Loop", "Scan"}:
         return
     names = [name for name in node.input if name]
     if any(name not in reading.constants for name in names):
         return
     feeds = {name: reading.constants[name] for name in names}
-    if sum(np.size(value) for value in feeds.values()) > _FOLDED:
+    unknown = any(value is None for value in feeds.values())
+    if unknown or _is_pair(node) or sum(map(np.size, feeds.values())) > _FOLDED:
         # Known to be constant, but not what.
         reading.constants.update(dict.fromkeys(node.output))
         return
@@ -214,6 +217,10 @@ def fold(reading: Reading, node: onnx.NodeProto) -> None:
     except Exception:
         return
     reading.constants.update(zip(node.output, made))
+
+
+def _is_pair(node: onnx.NodeProto) -> bool:
+    return node.op_type in {"QuantizeLinear", "DequantizeLinear"}
 
 
 def _alone(reading: Reading, node: onnx.NodeProto) -> onnx.ModelProto:

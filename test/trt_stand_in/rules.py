@@ -108,8 +108,13 @@ def _check_broadcast(reading: Reading, node: onnx.NodeProto) -> None:
 
 def _check_shapes(reading: Reading, node: onnx.NodeProto) -> None:
     """Refuse what convolutions and products cannot multiply."""
+    if node.op_type == "Concat":
+        _check_concat(reading, node)
     if node.op_type not in {"Conv", "MatMul", "Gemm"}:
         return
+    broken = node.op_type == "Conv" and node.input[1] in reading.half_vectors
+    if broken and not reading.limits.half_vectors:
+        raise RefusalError("MyelinCheckException: CHECK(same_symbolic_shapes) failed")
     first, second = (reading.shapes.get(name) for name in node.input[:2])
     if not first or not second:
         return
@@ -124,6 +129,16 @@ def _check_shapes(reading: Reading, node: onnx.NodeProto) -> None:
         )
     if inside[0] != inside[1] and min(inside) >= 0:
         raise RefusalError(f"{node.op_type}: {first} and {second} do not fit")
+
+
+def _check_concat(reading: Reading, node: onnx.NodeProto) -> None:
+    shapes = [reading.shapes.get(name) for name in node.input]
+    known = [shape for shape in shapes if shape]
+    axis = attributes(node).get("axis", 0)
+    rest = [shape[:axis] + shape[axis:][1:] for shape in known]
+    for extents in zip(*rest):
+        if len(set(extents) - {-1}) > 1:
+            raise RefusalError(f"Concat: {known} differ beside axis {axis}")
 
 
 @cache

@@ -27,9 +27,6 @@ def check_quantize(reading: Reading, node: onnx.NodeProto, given: dict[str, Any]
     kind = reading.types[node.input[0]]
     if kind not in FLOATS:
         raise RefusalError(f"QuantizeLinear does not take {kind}", "UNSUPPORTED_NODE_DATATYPE")
-    stored_half = kind == "HALF" and node.input[0] in reading.stored
-    if stored_half and scale.shape == (1,) and not reading.limits.half_vectors:
-        raise RefusalError("MyelinCheckException: CHECK(same_symbolic_shapes) failed")
     _check_axis(reading, node, given, scale)
     made = _zero_point(reading, node, scale, given)
     # Zero points of other integers are read as if they were INT8.
@@ -47,6 +44,9 @@ def check_dequantize(reading: Reading, node: onnx.NodeProto, given: dict[str, An
     kind = reading.types[node.input[0]]
     if kind not in _STORED:
         raise RefusalError(f"DequantizeLinear does not take {kind}", "UNSUPPORTED_NODE_DATATYPE")
+    half = reading.types[node.input[1]] == "HALF" and scale.shape == (1,)
+    if half and node.input[0] in reading.constants:
+        reading.half_vectors.add(node.output[0])
     _check_axis(reading, node, given, scale)
     _zero_point(reading, node, scale, given)
     return reading.types[node.input[1]]
