@@ -213,7 +213,8 @@ def fold(reading: Reading, node: onnx.NodeProto) -> None:
         reading.constants.update(dict.fromkeys(node.output))
         return
     try:
-        made = ReferenceEvaluator(_alone(reading, node)).run(None, feeds)
+        with np.errstate(all="ignore"):
+            made = ReferenceEvaluator(_alone(reading, node)).run(None, feeds)
     except Exception:
         return
     reading.constants.update(zip(node.output, made))
