@@ -225,6 +225,7 @@ def _with_defaults(content: Mapping[str, Any], stem: str) -> dict[str, Any]:
         "candidates": list(CANDIDATES),
         **content,
         "calibration": calibration,
+        "trust": {"allow_host_code": False, **content.get("trust", {})},
     }
     if filled.get("search") is not None:
         filled["precision"] = {**EVERYTHING, **filled["precision"]}
