@@ -24,6 +24,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from av_compress.engines.bundle import Bundle, load_bundle
 from av_compress.engines.forms import FORMS
 from av_compress.engines.onnxruntime import CUDA, OrtOptions
+from av_compress.engines.trust.keys import TrustedKeys
 from av_compress.errors import AvCompressError, ConfigError, EngineError
 from av_compress.nodes.parameters import declare_parameters, read_parameters
 from av_compress.nodes.ros import message_class
@@ -141,7 +142,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
 
     def _configure(self) -> None:
         parameters = read_parameters(self, self._role.name)
-        bundle = _load(parameters["bundle_path"], self._role)
+        bundle = _load(parameters, self._role)
         options = _ort_options(parameters)
         with ExitStack() as stack:
             advertise = self._advertiser(stack)
@@ -178,7 +179,8 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
                 worker, monitor, outputs, diagnostics, parameters["diagnostics"]["period_s"]
             )
             self._configured = stack.pop_all()
-        self.get_logger().info(f"loaded bundle {bundle.root} ({bundle.sha256[:12]})")
+        signed = "not required to be signed" if bundle.keys is None else "its signature verified"
+        self.get_logger().info(f"loaded bundle {bundle.root} ({bundle.sha256[:12]}), {signed}")
 
     def _activate(self, state: LifecycleState) -> None:
         serving = self._require_serving()
@@ -260,13 +262,14 @@ class _Serving:
     period_s: float
 
 
-def _load(path: str, role: Role) -> Bundle:
+def _load(parameters: Mapping[str, Any], role: Role) -> Bundle:
+    path = parameters["bundle_path"]
     if not path:
         raise ConfigError(
             "parameter bundle_path is empty; give the folder that "
             "`av-compress build RECIPE.yaml --output DIR` wrote"
         )
-    bundle = load_bundle(Path(path).expanduser())
+    bundle = load_bundle(Path(path).expanduser(), _required_keys(parameters))
     kind = bundle.manifest.task["kind"]
     if kind != role.task_kind:
         raise ConfigError(
@@ -274,6 +277,19 @@ def _load(path: str, role: Role) -> Bundle:
             f"{role.task_kind}"
         )
     return bundle
+
+
+def _required_keys(parameters: Mapping[str, Any]) -> TrustedKeys | None:
+    """Return the keys of which one must have signed the bundle; None where none need have."""
+    if not parameters["require_signature"]:
+        return None
+    paths = [Path(name).expanduser() for name in parameters["trusted_keys"] if name]
+    if not paths:
+        raise ConfigError(
+            "parameter require_signature is true, but trusted_keys names no public key; "
+            "write one with: openssl pkey -in private.pem -pubout -out public.pem"
+        )
+    return TrustedKeys.load(paths)
 
 
 def _ort_options(parameters: Mapping[str, Any]) -> OrtOptions:
