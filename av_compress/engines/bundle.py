@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from av_compress.engines.base import Engine
+from av_compress.engines.batch import BatchPipeline
 from av_compress.engines.forms import FORMS, ON_CPU, ON_GPU
 from av_compress.engines.manifest import ArtefactRecord, Manifest
 from av_compress.engines.onnxruntime import CUDA, OnnxRuntimeEngine, OrtOptions
@@ -133,10 +134,22 @@ class Bundle:
         backend: str = "onnxruntime",
         options: OrtOptions | None = None,
         emitter: str | None = None,
+        batched: bool = False,
     ) -> Pipeline:
-        """Load a model of this bundle together with its task; see `open_engine`."""
+        """Load a model of this bundle together with its task; see `open_engine`.
+
+        Args:
+            backend: see `open_engine`.
+            options: see `open_engine`.
+            emitter: see `open_engine`.
+            batched: take several frames at once, as many as the bundle was built for.
+
+        """
         task = self.task()
-        return Pipeline(task, self.open_engine(backend, options, emitter))
+        engine = self.open_engine(backend, options, emitter)
+        if batched:
+            return BatchPipeline(task, engine, self.manifest.max_batch)
+        return Pipeline(task, engine)
 
 
 def load_bundle(root: Path, keys: TrustedKeys | None = None) -> Bundle:

@@ -226,6 +226,11 @@ class Manifest:
         """Whether the recipe's author asked that plans may bring code for the host."""
         return self.recipe.get("trust", {}).get("allow_host_code") is True
 
+    @property
+    def max_batch(self) -> int:
+        """Most frames that the models take at once; 1 where their batch is fixed."""
+        return int(self.recipe.get("optimize", {}).get("max_batch", 1))
+
     def to_json(self) -> str:
         """Serialise; the same manifest always gives the same bytes."""
         return canonical_json(asdict(self))
