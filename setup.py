@@ -114,6 +114,7 @@ setup(
         "console_scripts": [
             "av-compress = av_compress.cli.main:main",
             "camera_detector = av_compress.nodes.camera_detector:main",
+            "multi_camera_detector = av_compress.nodes.multi_camera_detector:main",
         ],
     },
 )
