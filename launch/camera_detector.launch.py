@@ -52,5 +52,6 @@ def generate_launch_description() -> LaunchDescription:
         ("~/output/detections", LaunchConfiguration("output_detections")),
         ("~/output/label_info", LaunchConfiguration("output_label_info")),
     ]
+    bundle, *others = common_arguments(NAME)
     node = make_node(NAME, remappings, {})
-    return LaunchDescription([*common_arguments(NAME), *topic_arguments(), *start(node)])
+    return LaunchDescription([bundle, *topic_arguments(), *others, *start(node)])

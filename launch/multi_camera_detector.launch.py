@@ -100,6 +100,7 @@ def describe(context: LaunchContext) -> list[object]:
 
 def generate_launch_description() -> LaunchDescription:
     """Start the node and, unless told otherwise, bring it to active."""
+    bundle, *others = common_arguments(NAME)
     return LaunchDescription(
-        [*common_arguments(NAME), *camera_arguments(), OpaqueFunction(function=describe)]
+        [bundle, *camera_arguments(), *others, OpaqueFunction(function=describe)]
     )

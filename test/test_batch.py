@@ -200,7 +200,9 @@ def assert_equal(first, second) -> None:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
-def test_a_bundle_says_how_many_frames_it_takes(bundle: Path):
+def test_a_bundle_says_how_many_frames_it_takes(bundle: Path, capsys):
+    assert main(["inspect", str(bundle)]) == 0
+    assert "batch: up to 3 frames at once" in capsys.readouterr().out
     loaded = load_bundle(bundle)
     assert loaded.manifest.max_batch == 3
     for emitter in ("tensorrt", "cpu"):

@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"bundle {args.bundle}, sha256 {bundle.sha256}: every hash verified")
         print(f"signature: {describe(bundle.manifest_path, bundle.manifest_path.read_bytes())}")
+        if bundle.manifest.max_batch > 1:
+            print(f"batch: up to {bundle.manifest.max_batch} frames at once")
         print(build_summary(bundle.manifest, load_measurements(bundle.root)))
         for line in _plans(bundle):
             print(line)
