@@ -222,7 +222,7 @@ def multi_camera(figures: Result) -> str:
     cameras = figures["cameras"]
     rows = [
         (
-            f"ms for {cameras} images, {threads} threads",
+            f"ms for {cameras} images, threads: {threads}",
             number(found["batched_ms"]),
             number(found["single_ms"]),
             number(found["time_of_single"]),

@@ -19,9 +19,9 @@ import pytest
 from helpers_models import Network
 from helpers_qdq import convolution
 from helpers_trt import ADA, rtx
+from helpers_trust import sign, verify, write_keys
 from onnx import helper, numpy_helper
 from test_build import ROOT, recipe, world  # noqa: F401 (a fixture)
-from test_trust import sign, verify, write_keys
 
 from av_compress.build import compile as compiling
 from av_compress.build.compile import compile_bundle

@@ -275,7 +275,7 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     nncf = "| NNCF | 95.1 % | 80.0 % | 0.00 | 80.00 | 70.00 | 96.00 | 86.00 |"
     assert nncf in lines
     assert "- ModelOpt: no memory" in lines
-    assert "| ms for 4 images, 1 threads | 7.50 | 10.00 | 0.75 |" in lines
+    assert "| ms for 4 images, threads: 1 | 7.50 | 10.00 | 0.75 |" in lines
     assert "| MiB | 124 | 4 x 100 | 0.31 |" in lines
     assert "| 128 | 300 | 580 | refused |" in lines
     tensorrt = (

@@ -23,8 +23,8 @@ from helpers_camera_node import (
     ros,  # noqa: F401
     start,  # noqa: F401
 )
+from helpers_trust import public, sign, write_keys
 from test_bundle import edit
-from test_trust import public, sign, write_keys
 
 helpers_node.require_ros("vision_msgs.msg")
 
