@@ -18,6 +18,7 @@ TEST = [
     "pytest-xdist>=3.5",
     "hypothesis>=6.90",
 ]
+SIGNING = ["cryptography>=3.4"]
 # A TensorRT whose parser and builder work without a GPU.
 RTX = [
     "tensorrt-rtx-cu12==1.7.1.116; platform_system == 'Linux' and platform_machine == 'x86_64'"
@@ -26,6 +27,7 @@ RTX = [
 DEV = [
     *TEST,
     *BAGS,
+    *SIGNING,
     "ruff==0.17.6",
     "mypy==2.4.1",
     "import-linter>=2.1",
@@ -91,6 +93,7 @@ setup(
     ],
     extras_require={
         "bags": BAGS,
+        "signing": SIGNING,
         "ros": ROS,
         "tensorrt": ["tensorrt>=8.6", "pycuda>=2024.1"],
         "tensorrt-rtx": RTX,
@@ -111,6 +114,7 @@ setup(
         "console_scripts": [
             "av-compress = av_compress.cli.main:main",
             "camera_detector = av_compress.nodes.camera_detector:main",
+            "multi_camera_detector = av_compress.nodes.multi_camera_detector:main",
         ],
     },
 )

@@ -78,17 +78,28 @@ def _read(name: str) -> Any:
 
 
 def _resolve(node: Any) -> Any:
-    """Replace references to sibling files by their content; none of them refers back."""
+    """Replace references to sibling files, or to a part of one, by what is there.
+
+    None of them refers back.
+    """
     if isinstance(node, list):
         return [_resolve(item) for item in node]
     if not isinstance(node, dict):
         return node
     target = node.get("$ref")
-    if isinstance(target, str) and target.endswith(_SUFFIX):
-        included = _resolve(_read(target.removesuffix(_SUFFIX)))
+    file, _, pointer = target.partition("#") if isinstance(target, str) else ("", "", "")
+    if file.endswith(_SUFFIX):
+        included = _resolve(_at(_read(file.removesuffix(_SUFFIX)), pointer))
         included = {key: item for key, item in included.items() if key not in {"$schema", "$id"}}
         return {**included, **{key: _resolve(item) for key, item in node.items() if key != "$ref"}}
     return {key: _resolve(item) for key, item in node.items()}
+
+
+def _at(node: Any, pointer: str) -> Any:
+    """Return what a JSON pointer (RFC 6901, without escapes) leads to."""
+    for key in pointer.split("/")[1:]:
+        node = node[key]
+    return node
 
 
 def _deepest(error: ValidationError) -> ValidationError:

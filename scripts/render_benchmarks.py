@@ -218,6 +218,24 @@ def kinds_of(model: str, found: Result) -> str:
     return f"### {model}\n\n{table(headers, rows)}"
 
 
+def multi_camera(figures: Result) -> str:
+    cameras = figures["cameras"]
+    rows = [
+        (
+            f"ms for {cameras} images, threads: {threads}",
+            number(found["batched_ms"]),
+            number(found["single_ms"]),
+            number(found["time_of_single"]),
+        )
+        for threads in (1, 2)
+        if (found := figures.get(f"threads_{threads}"))
+    ]
+    each = figures["single_mib_each"]
+    mib = (number(figures["batched_mib"], 0), f"{cameras} x {number(each, 0)}")
+    rows.append(("MiB", *mib, number(figures["memory_of_single"])))
+    return table(("", "one batch", "one by one", "ratio"), rows)
+
+
 def node_overhead(figures: Result) -> str:
     labels = {
         "camera_detector": "camera_detector",
@@ -368,6 +386,7 @@ REGIONS = {
     "cpu_peers": of("cpu_peers", peer_tables.cpu_peers),
     "build": of("build", peer_tables.build),
     "node_overhead": of("node_overhead", node_overhead),
+    "multi_camera": of("multi_camera", multi_camera),
     "compile": of("compile", plan_tables.compiled),
     "kinds": of("kinds", kinds),
 }

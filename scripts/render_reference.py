@@ -141,6 +141,14 @@ def parameters() -> str:
     return reference(load_schema("camera_detector")["$defs"]["parameters"])
 
 
+def multi_parameters() -> str:
+    """Tabulate what the node of several cameras has beside the parameters of the other."""
+    schema = load_schema("multi_camera_detector")["$defs"]["parameters"]
+    known = load_schema("camera_detector")["$defs"]["parameters"]["properties"]
+    more = {name: entry for name, entry in schema["properties"].items() if name not in known}
+    return reference({**schema, "properties": more})
+
+
 def records(kinds: Mapping[str, type]) -> str:
     """Tabulate the fields of a file's objects by what their classes say of them."""
     parts = []
@@ -277,6 +285,7 @@ REGIONS = {
     "kinds": kinds,
     "conditions": conditions,
     "parameters": parameters,
+    "multi_parameters": multi_parameters,
     "targets": targets,
     "target_sources": target_sources,
     "severities": severities,

@@ -19,6 +19,7 @@ import pytest
 from helpers_models import Network
 from helpers_qdq import convolution
 from helpers_trt import ADA, rtx
+from helpers_trust import sign, verify, write_keys
 from onnx import helper, numpy_helper
 from test_build import ROOT, recipe, world  # noqa: F401 (a fixture)
 
@@ -118,6 +119,24 @@ def test_inspect_says_which_plans_fit(bundle: Path, capsys):
     with_model(bundle, model)
     assert main(["inspect", str(bundle)]) == 0
     assert "compiled of another artefact than the bundle holds" in capsys.readouterr().out
+
+
+def test_a_plan_of_a_signed_bundle_has_to_be_signed_too(bundle: Path, tmp_path: Path, capsys):
+    key = write_keys(tmp_path, "mine")
+    sign(bundle, key)
+    capsys.readouterr()
+    assert main(["compile", str(bundle), *COMPILE]) == 0
+    assert "the bundle is signed, this plan is not" in capsys.readouterr().err
+    assert verify(bundle, key) == 1
+    sign(bundle, key)
+    assert verify(bundle, key) == 0
+    capsys.readouterr()
+    # What is there already keeps its signature, what is made anew loses it.
+    assert main(["compile", str(bundle), *COMPILE]) == 0
+    assert "this plan is not" not in capsys.readouterr().err
+    assert main(["compile", str(bundle), *COMPILE, "--anew"]) == 0
+    assert "this plan is not" in capsys.readouterr().err
+    assert verify(bundle, key) == 1
 
 
 def test_two_that_compile_at_once_do_not_disturb_each_other(bundle: Path):

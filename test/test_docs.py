@@ -20,6 +20,7 @@ from av_compress.build.recipe import load_recipe
 from av_compress.cli.main import make_parser
 from av_compress.nodes import telemetry_output
 from av_compress.tasks.registry import make_task
+from av_compress.telemetry.batches import BatchMonitor
 from av_compress.telemetry.monitor import Limits, Monitor
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +108,8 @@ def test_files_that_a_page_names_exist(page):
 
 
 def test_launch_arguments_of_the_pages_are_declared():
-    launch = (ROOT / "launch/camera_detector.launch.py").read_text(encoding="utf-8")
+    files = [*(ROOT / "launch").glob("*.launch.py"), ROOT / "av_compress/nodes/launching.py"]
+    launch = "".join(path.read_text(encoding="utf-8") for path in files)
     declared = set(re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', launch))
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert set(re.findall(r"(\w+):=", text)) <= declared
@@ -117,7 +119,7 @@ def test_the_node_page_names_every_figure_of_the_diagnostics():
     text = (ROOT / "docs/node.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`([\w.]+)`", text))
     suffixes = [name.removeprefix("...") for name in documented if name.startswith("...")]
-    figures = Monitor(Limits()).report(0).figures
+    figures = [*Monitor(Limits()).report(0).figures, *BatchMonitor(1).report().figures]
     for figure in figures:
         names = [figure, *(figure.removesuffix(suffix) for suffix in suffixes)]
         assert documented & set(names), figure

@@ -34,6 +34,13 @@ def contestant(label: str, median_ms: float, speed: float, **more: float) -> dic
 
 
 RESULTS = {
+    "multi_camera": {
+        "cameras": 4,
+        "threads_1": {"batched_ms": 7.5, "single_ms": 10.0, "time_of_single": 0.75},
+        "batched_mib": 123.5,
+        "single_mib_each": 99.6,
+        "memory_of_single": 0.31,
+    },
     "compile": {
         "first": {
             "INT8": {
@@ -241,7 +248,7 @@ def test_figures_that_are_absent_are_said_to_be(project):
     assert render(project) == 0
     text = (project / "docs/benchmarks.md").read_text(encoding="utf-8")
     measured = ("fidelity", "sampling", "thresholds", "observers", "cpu_peers", "build", "peers")
-    measured += ("compile",)
+    measured += ("compile", "multi_camera")
     for name in (*measured, "node_overhead"):
         assert f"Not measured yet: `python benchmarks/{name}.py`." in text
     assert (project / "README.md").read_text().count("not measured yet") == 12
@@ -268,6 +275,8 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     nncf = "| NNCF | 95.1 % | 80.0 % | 0.00 | 80.00 | 70.00 | 96.00 | 86.00 |"
     assert nncf in lines
     assert "- ModelOpt: no memory" in lines
+    assert "| ms for 4 images, threads: 1 | 7.50 | 10.00 | 0.75 |" in lines
+    assert "| MiB | 124 | 4 x 100 | 0.31 |" in lines
     assert "| 128 | 300 | 580 | refused |" in lines
     tensorrt = (
         "| tensorrt, default, mse | 85 % | 49.50 | 0.50 | 24.75 | 99.50 | 89.50 | 79.50 | 69.50 |"

@@ -7,21 +7,18 @@ import importlib.util
 import json
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
 from helpers_node import ROOT
 
+from av_compress.errors import ConfigError
 from av_compress.nodes.camera_detector import CameraDetectorRole
 
-LAUNCH_FILE = ROOT / "launch/camera_detector.launch.py"
-ARGUMENTS = {
+COMMON = {
     "bundle",
-    "input_image",
-    "input_image_compressed",
-    "output_detections",
-    "output_label_info",
     "node_name",
     "namespace",
     "param_path",
@@ -30,69 +27,117 @@ ARGUMENTS = {
     "log_level",
     "fastdds_profile",
 }
+ARGUMENTS = {
+    "camera_detector": {
+        *COMMON,
+        "input_image",
+        "input_image_compressed",
+        "output_detections",
+        "output_label_info",
+    },
+    "multi_camera_detector": {
+        *COMMON,
+        "cameras",
+        "input_images",
+        "input_images_compressed",
+        "output_detections",
+        "arrival_window_ms",
+    },
+}
+REQUIRED = {"bundle", "cameras"}
+SHARED = ROOT / "av_compress/nodes/launching.py"
 
 
-def calls(name: str) -> list[ast.Call]:
-    """Return the calls of `name` in the launch file."""
+def launch_file(name: str) -> Path:
+    return ROOT / f"launch/{name}.launch.py"
+
+
+def calls(path: Path, name: str) -> list[ast.Call]:
+    """Return the calls of `name` in a file."""
     return [
         node
-        for node in ast.walk(ast.parse(LAUNCH_FILE.read_text()))
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name
     ]
+
+
+def calls_of(launch: str, name: str) -> list[ast.Call]:
+    return [*calls(SHARED, name), *calls(launch_file(launch), name)]
 
 
 def keywords(call: ast.Call) -> dict[str, ast.expr]:
     return {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
 
 
-def test_every_argument_has_a_description():
-    declared = {call.args[0].value: keywords(call) for call in calls("DeclareLaunchArgument")}
-    assert set(declared) == ARGUMENTS
+@pytest.mark.parametrize("launch", ARGUMENTS)
+def test_every_argument_has_a_description(launch):
+    found = calls_of(launch, "DeclareLaunchArgument")
+    declared = {call.args[0].value: keywords(call) for call in found}
+    assert set(declared) == ARGUMENTS[launch]
     for name, given in declared.items():
         assert len(ast.literal_eval(given["description"])) > 10, name
+        assert ("default_value" in given) == (name not in REQUIRED), name
 
 
-def test_every_argument_is_used():
-    used = {call.args[0].value for call in calls("LaunchConfiguration")}
-    assert used == ARGUMENTS
+@pytest.mark.parametrize("launch", ARGUMENTS)
+def test_every_argument_is_used(launch):
+    text = launch_file(launch).read_text() + SHARED.read_text()
+    for name in ARGUMENTS[launch]:
+        # Where it is declared, and where it is read.
+        assert text.count(f'"{name}"') >= 2, name
 
 
 def test_inputs_are_remapped_under_the_node_s_own_names():
-    (node,) = calls("LifecycleNode")
-    given = keywords(node)
-    remapped = {pair.elts[0].value for pair in given["remappings"].elts}
-    assert set(CameraDetectorRole.inputs) < remapped
-    assert given["package"].value == "av_compress"
-    assert given["executable"].value == CameraDetectorRole.name
+    text = launch_file("camera_detector").read_text()
+    for topic in CameraDetectorRole.inputs:
+        assert f'("{topic}", LaunchConfiguration(' in text
+    (node,) = calls(SHARED, "LifecycleNode")
+    assert keywords(node)["package"].value == "av_compress"
+    for launch in ARGUMENTS:
+        assert f'NAME = "{launch}"' in launch_file(launch).read_text()
+        assert f'"{launch} = av_compress.nodes.{launch}:main"' in (ROOT / "setup.py").read_text()
 
 
 def test_only_a_successful_configuration_activates():
-    (handler,) = calls("OnStateTransition")
+    (handler,) = calls(SHARED, "OnStateTransition")
     given = keywords(handler)
     assert given["start_state"].value == "configuring"
     assert given["goal_state"].value == "inactive"
 
 
-def load() -> ModuleType:
+def load(launch: str) -> ModuleType:
     pytest.importorskip("launch_ros", reason="needs launch_ros, which PyPI does not have")
     packages = pytest.importorskip("ament_index_python.packages")
     try:
         packages.get_package_share_directory("av_compress")
     except packages.PackageNotFoundError:
         pytest.skip("av_compress is not installed in a ROS workspace (colcon build)")
-    spec = importlib.util.spec_from_file_location("camera_detector_launch", LAUNCH_FILE)
+    spec = importlib.util.spec_from_file_location(f"{launch}_launch", launch_file(launch))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_launch_description_is_made():
-    description = load().generate_launch_description()
+@pytest.mark.parametrize("launch", ARGUMENTS)
+def test_the_launch_description_is_made(launch):
+    description = load(launch).generate_launch_description()
     arguments = {argument.name: argument for argument in description.get_launch_arguments()}
-    assert set(arguments) == ARGUMENTS
-    assert not arguments["bundle"].default_value
-    assert all(arguments[name].default_value is not None for name in ARGUMENTS - {"bundle"})
+    assert set(arguments) == ARGUMENTS[launch]
+    for name, argument in arguments.items():
+        assert bool(argument.default_value is None) == (name in REQUIRED)
+
+
+def test_topics_are_given_camera_by_camera():
+    module = load("multi_camera_detector")
+    assert module.listed("[front, left]") == module.listed("front,left") == ["front", "left"]
+    given = {"input_images": ["/a", "/b"], "output_detections": []}
+    assert module.remappings(["front", "left"], given) == [
+        ("~/front/input/image", "/a"),
+        ("~/left/input/image", "/b"),
+    ]
+    with pytest.raises(ConfigError, match="names 1 topics for 2 cameras: front, left"):
+        module.remappings(["front", "left"], {"input_images": ["/a"]})
 
 
 def topics_of_the_node() -> set[str]:

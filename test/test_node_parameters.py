@@ -16,8 +16,10 @@ from av_compress.errors import ConfigError
 from av_compress.nodes.parameters import declare_parameters, parameter_specs, read_parameters
 from av_compress.validation import load_schema, validate
 
-SCHEMA = "camera_detector"
+SCHEMA, MULTI = "camera_detector", "multi_camera_detector"
+SCHEMAS = (SCHEMA, MULTI)
 SPECS = parameter_specs(SCHEMA)
+ALL = {f"{name}: {spec.name}": spec for name in SCHEMAS for spec in parameter_specs(name)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,16 +56,23 @@ def flatten(values: dict, prefix: str = "") -> dict:
     return flat
 
 
-def parameter_file() -> dict:
-    path = helpers_node.ROOT / "config/camera_detector.param.yaml"
+def parameter_file(schema: str) -> dict:
+    path = helpers_node.ROOT / f"config/{schema}.param.yaml"
     return yaml.safe_load(path.read_text())
 
 
-def test_the_schema_is_a_schema():
-    jsonschema.Draft202012Validator.check_schema(load_schema(SCHEMA))
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_the_schema_is_a_schema(schema):
+    jsonschema.Draft202012Validator.check_schema(load_schema(schema))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_the_node_of_several_cameras_has_every_parameter_of_the_other():
+    more = {spec.name: spec.schema for spec in parameter_specs(MULTI)}
+    assert {spec.name: spec.schema for spec in SPECS}.items() <= more.items()
+    assert set(more) - {spec.name for spec in SPECS} == {"cameras", "arrival_window_ms"}
+
+
+@pytest.mark.parametrize("spec", ALL.values(), ids=ALL.keys())
 def test_every_parameter_says_what_it_is(spec):
     assert spec.schema["description"].endswith((".", "DIR"))
     jsonschema.validate(spec.default, dict(spec.schema))
@@ -71,20 +80,26 @@ def test_every_parameter_says_what_it_is(spec):
         assert spec.schema["minimum"] < spec.schema["maximum"]
 
 
-def test_the_parameter_file_holds_every_parameter_with_its_default():
-    validate(parameter_file(), SCHEMA, "camera_detector.param.yaml")
-    held = flatten(parameter_file()["/**"]["ros__parameters"])
-    assert held == {spec.name: spec.default for spec in SPECS}
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_the_parameter_file_holds_every_parameter_with_its_default(schema):
+    specs = parameter_specs(schema)
+    content = parameter_file(schema)
+    validate(content, schema, f"{schema}.param.yaml")
+    held = flatten(content["/**"]["ros__parameters"])
+    assert held == {spec.name: spec.default for spec in specs}
     assert {name: type(value) for name, value in held.items()} == {
-        spec.name: type(spec.default) for spec in SPECS
+        spec.name: type(spec.default) for spec in specs
     }
 
 
-def test_the_parameter_file_passes_through_ros():
-    path = helpers_node.ROOT / "config/camera_detector.param.yaml"
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_the_parameter_file_passes_through_ros(schema):
+    path = helpers_node.ROOT / f"config/{schema}.param.yaml"
     node = rclpy.create_node("from_file", cli_args=["--ros-args", "--params-file", str(path)])
-    declare_parameters(node, SCHEMA)
-    assert flatten(read_parameters(node, SCHEMA)) == {spec.name: spec.default for spec in SPECS}
+    declare_parameters(node, schema)
+    assert flatten(read_parameters(node, schema)) == {
+        spec.name: spec.default for spec in parameter_specs(schema)
+    }
     node.destroy_node()
 
 

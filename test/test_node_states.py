@@ -3,8 +3,10 @@
 """camera_detector through its lifecycle: what each state holds, and what refuses to configure."""
 
 import gc
+import sys
 import threading
 import weakref
+from pathlib import Path
 
 import helpers_node
 import pytest
@@ -21,6 +23,7 @@ from helpers_camera_node import (
     ros,  # noqa: F401
     start,  # noqa: F401
 )
+from helpers_trust import public, sign, write_keys
 from test_bundle import edit
 
 helpers_node.require_ros("vision_msgs.msg")
@@ -137,6 +140,62 @@ def test_a_bundle_that_is_refused_leaves_the_node_unconfigured(
     assert words in log
     assert "Traceback" not in log
     assert probe.node.count_publishers(DETECTIONS) == 0
+
+
+def signed(bundle: Path) -> tuple[Path, Path]:
+    """Sign the bundle; return the public key and one that signed nothing."""
+    keys = [write_keys(bundle.parent, name) for name in ("mine", "other")]
+    sign(bundle, keys[0])
+    return public(keys[0]), public(keys[1])
+
+
+def test_a_bundle_that_a_trusted_key_signed_is_served(start, probe, bundle, capfd):
+    mine, other = signed(bundle)
+    start(require_signature=True, trusted_keys=["", str(other), str(mine)])
+    assert probe.change_state(NAME, "configure")
+    assert "its signature verified" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("trusted", "spoil", "words"),
+    [
+        ("mine", lambda folder: (folder / "manifest.sig").unlink(), "[unsigned]"),
+        ("other", lambda folder: None, "[unknown_key]"),
+        (
+            "mine",
+            lambda folder: edit(folder, lambda value: value.update(name="other")),
+            "[signature_stale]",
+        ),
+        ("mine", lambda folder: (folder / "manifest.sig").write_text("{"), "signature_unreadable"),
+        ("mine", lambda folder: (folder / "cpu/model.onnx").write_bytes(b"x"), "artefact_hash"),
+        ("", lambda folder: None, "trusted_keys names no public key"),
+        ("absent", lambda folder: None, "cannot be read: No such file"),
+    ],
+    ids=["unsigned", "unknown key", "changed", "torn", "tampered model", "no keys", "no file"],
+)
+def test_a_signature_that_does_not_hold_leaves_the_node_unconfigured(
+    start, probe, bundle, capfd, trusted, spoil, words
+):
+    mine, other = signed(bundle)
+    spoil(bundle)
+    names = {"mine": str(mine), "other": str(other), "": "", "absent": str(bundle / "no.pem")}
+    start(require_signature=True, trusted_keys=[names[trusted]])
+    assert not probe.change_state(NAME, "configure")
+    log = capfd.readouterr().err
+    assert words in log
+    assert "Traceback" not in log
+    assert probe.state(NAME) == "unconfigured"
+
+
+def test_without_cryptography_the_node_says_what_to_install(start, probe, bundle, capfd, request):
+    mine, _ = signed(bundle)
+    loaded = {name: module for name, module in sys.modules.items() if "cryptography" in name}
+    for name in loaded:
+        sys.modules[name] = None
+    request.addfinalizer(lambda: sys.modules.update(loaded))
+    start(require_signature=True, trusted_keys=[str(mine)])
+    assert not probe.change_state(NAME, "configure")
+    assert "pip install 'av_compress[signing]'" in capfd.readouterr().err
 
 
 def test_a_repaired_bundle_is_taken(start, probe, bundle):

@@ -142,7 +142,7 @@ def test_the_demo_detectors_card_is_that_of_the_committed_model():
 
 
 @pytest.mark.parametrize(
-    "verb", ["build", "inspect", "lint", "diff", "evaluate", "replay", "demo"]
+    "verb", ["build", "sign", "verify", "inspect", "lint", "diff", "evaluate", "replay", "demo"]
 )
 def test_every_verb_explains_itself(verb: str, capsys):
     from av_compress.cli.main import main

@@ -37,6 +37,15 @@ def test_defaults_are_filled_in(tmp_path: Path):
     assert recipe.gate.samples.samples == 64
 
 
+def test_host_code_has_to_be_asked_for(tmp_path: Path):
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    assert recipe.content["trust"] == {"allow_host_code": False}
+    recipe = load_recipe(write(tmp_path, f"{MINIMAL}trust: {{allow_host_code: true}}\n"))
+    assert recipe.content["trust"] == {"allow_host_code": True}
+    with pytest.raises(ConfigError, match=r"trust\.allow_host_code: 1 is not allowed"):
+        load_recipe(write(tmp_path, f"{MINIMAL}trust: {{allow_host_code: 1}}\n"))
+
+
 def test_no_gate_has_to_be_asked_for(tmp_path: Path):
     assert load_recipe(write(tmp_path, MINIMAL.replace("{max_loss: 0.5}", "null"))).gate is None
     with pytest.raises(ConfigError, match="required key 'gate'"):

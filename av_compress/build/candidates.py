@@ -21,6 +21,7 @@ from av_compress.compress.emit.quantize import narrow_plan, quantize
 from av_compress.compress.emit.simulate import simulate_half
 from av_compress.compress.observe.calibrate import MagnitudeProbe
 from av_compress.compress.observe.statistics import PROBE_FRAMES
+from av_compress.compress.optimize.open_batch import proven_open
 from av_compress.compress.optimize.prepare import PreparedModel
 from av_compress.compress.plan.precision import Precision, PrecisionPlan
 from av_compress.compress.search.journal import Journal
@@ -28,8 +29,12 @@ from av_compress.compress.search.plan_search import affordable, reason
 from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import AttemptRecord
 from av_compress.engines.pipeline import Pipeline
-from av_compress.errors import ConfigError, DataError
+from av_compress.errors import ConfigError, DataError, ModelError
 from av_compress.tasks.base import Task
+
+# In integers the last digit of a sum may be a whole step: what is right was proven in FP32, and
+# here only what is wrong is looked for.
+OPEN_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -194,13 +199,25 @@ class Maker:
         self, emitter: str, kind: str, plan: PrecisionPlan, model: onnx.ModelProto
     ) -> Emitted:
         basis = replace(self.bases[emitter], plan=plan, choices={}, refinements={})
-        return Emitted(emitter, kind, basis, plan, model, _judged(emitter, model))
+        return self._finished(emitter, kind, basis, plan, model)
 
     def _quantised(self, emitter: str, kind: str, basis: Basis) -> Emitted:
         emitted = basis.emit(basis.plan, emitter)
         # A form may have to leave in float what the other computes in INT8.
         plan = narrow_plan(basis.model, basis.plan, emitter, basis.calibration.magnitudes)
-        return Emitted(emitter, kind, basis, plan, emitted, _judged(emitter, emitted))
+        return self._finished(emitter, kind, basis, plan, emitted)
+
+    def _finished(
+        self, emitter: str, kind: str, basis: Basis, plan: PrecisionPlan, model: onnx.ModelProto
+    ) -> Emitted:
+        # Judged frame by frame, on the graph of one frame.
+        judged, extent = _judged(emitter, model), self.recipe.optimize.max_batch
+        if extent > 1:
+            try:
+                model = proven_open(model, extent, OPEN_TOLERANCE).model
+            except ModelError as error:
+                raise ModelError(f"the {emitter} form ({kind}): {error}") from error
+        return Emitted(emitter, kind, basis, plan, model, judged)
 
     @cached_property
     def _seen(self) -> Judge | Skipped:

@@ -17,8 +17,9 @@ from av_compress.compress.states import weighted_nodes
 from av_compress.engines.bundle import Bundle
 from av_compress.engines.plans.account import AskedNode, PlanAccount, account_for
 from av_compress.engines.plans.options import CompileOptions
-from av_compress.engines.plans.store import PlanRecord, PlanStore, PlanTarget
+from av_compress.engines.plans.store import PlanRecord, PlanTarget
 from av_compress.engines.tensorrt import CompiledPlan, Progress, compile_plan, load_module
+from av_compress.engines.trust.signatures import signature_path
 from av_compress.errors import EngineError
 from av_compress.fileio import canonical_json, sha256_bytes
 
@@ -88,7 +89,7 @@ def compile_bundle(
     """
     trt, model = load_module(backend), bundle.read_artefact(FORM)
     target = PlanTarget.of(FORM, sha256_bytes(model), backend, str(trt.__version__), options)
-    store = PlanStore.of(bundle.root)
+    store = bundle.plans()
     with store.compiling(target):
         record = None if anew or backend in BOUND_TO_CARD else store.find(target)
         found = record is not None
@@ -105,7 +106,18 @@ def compile_bundle(
             )
             store.keep(record, plan.data)
     path = store.folder / f"{target.key}.plan"
-    return Compilation(record, path, found, tuple(_warnings(record.account)))
+    warnings = [*_warnings(record.account), *_signing(bundle, store.record_path(target.key))]
+    return Compilation(record, path, found, tuple(warnings))
+
+
+def _signing(bundle: Bundle, record: Path) -> list[str]:
+    """Warn of a plan without a signature in a bundle that has one."""
+    if not signature_path(bundle.manifest_path).exists() or signature_path(record).exists():
+        return []
+    return [
+        "the bundle is signed, this plan is not: where a signature is required it is refused; "
+        f"sign it where the private key is: av-compress sign {bundle.root} --key private.pem"
+    ]
 
 
 def _accounts(

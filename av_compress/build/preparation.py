@@ -11,6 +11,7 @@ from typing import Any
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import SampleSet
 from av_compress.compress.optimize.normalization import fold_normalization
+from av_compress.compress.optimize.open_batch import proven_open
 from av_compress.compress.optimize.passes import cost, report_of
 from av_compress.compress.optimize.prepare import (
     PreparedModel,
@@ -59,6 +60,7 @@ def prepare(recipe: Recipe) -> Preparation:
         refuse_foreign(prepared.model)
     except ModelError as error:
         raise ModelError(f"{recipe.model}: {error}") from error
+    prepared = _with_batch(recipe, prepared)
     if not recipe.optimize.fold_normalization:
         return Preparation(prepared, task, task)
     return _with_normalization(prepared, task)
@@ -93,6 +95,21 @@ def prove_on_frames(recipe: Recipe, preparation: Preparation, samples: SampleSet
     here = cost(prepared.model)
     said = f"compared on {len(feeds)} calibration frames"
     report = report_of("prove on real frames", here, here, said, deviation)
+    return replace(prepared, reports=(*prepared.reports, report))
+
+
+def _with_batch(recipe: Recipe, prepared: PreparedModel) -> PreparedModel:
+    """Prove early that the batch can be opened; that is done to what is emitted at the end."""
+    extent = recipe.optimize.max_batch
+    if extent == 1:
+        return prepared
+    try:
+        opened = proven_open(prepared.model, extent)
+    except ModelError as error:
+        raise ModelError(f"{recipe.model}: {error}") from error
+    here = cost(prepared.model)
+    said = f"up to {extent} frames at once give what each gives alone"
+    report = report_of("open batch", here, here, said, opened.deviation)
     return replace(prepared, reports=(*prepared.reports, report))
 
 

@@ -134,6 +134,7 @@ class OptimizeConfig:
         detach_nms: cut a suppression inside the model off.
         fold_normalization: let the first layers normalise the pixels, as far as that is exact.
         skip: names of passes that are left out.
+        max_batch: most frames that the model takes at once; from 2 on its batch axis is open.
 
     """
 
@@ -141,6 +142,7 @@ class OptimizeConfig:
     detach_nms: bool = False
     fold_normalization: bool = False
     skip: tuple[str, ...] = ()
+    max_batch: int = 1
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> OptimizeConfig:
@@ -225,9 +227,15 @@ def _with_defaults(content: Mapping[str, Any], stem: str) -> dict[str, Any]:
         "candidates": list(CANDIDATES),
         **content,
         "calibration": calibration,
+        "trust": {"allow_host_code": False, **content.get("trust", {})},
     }
     if filled.get("search") is not None:
         filled["precision"] = {**EVERYTHING, **filled["precision"]}
+    if "cpu_dynamic" in filled["emitters"] and filled["optimize"].get("max_batch", 1) > 1:
+        raise ConfigError(
+            "optimize.max_batch: not with the form cpu_dynamic, whose ranges are found over all "
+            "frames of a batch: what a frame gives would depend on the others"
+        )
     if filled.get("gate") is not None:
         filled["gate"] = _gate_with_defaults(filled["gate"], calibration)
     return {**filled, "search": _search_with_defaults(filled)}

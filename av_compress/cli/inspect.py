@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from av_compress.build.summary import build_summary
     from av_compress.engines.bundle import load_bundle
     from av_compress.engines.measurements import load_measurements
+    from av_compress.engines.trust.signatures import describe
 
     bundle = load_bundle(args.bundle)
     bundle.task()
@@ -35,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"sha256": bundle.sha256, **asdict(bundle.manifest)}, indent=2))
     else:
         print(f"bundle {args.bundle}, sha256 {bundle.sha256}: every hash verified")
+        print(f"signature: {describe(bundle.manifest_path, bundle.manifest_path.read_bytes())}")
+        if bundle.manifest.max_batch > 1:
+            print(f"batch: up to {bundle.manifest.max_batch} frames at once")
         print(build_summary(bundle.manifest, load_measurements(bundle.root)))
         for line in _plans(bundle):
             print(line)
@@ -43,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _plans(bundle: Bundle) -> Iterator[str]:
     """Describe every plan, and say of those that do not fit why, and what to run."""
-    from av_compress.engines.plans.store import PlanStore
+    from av_compress.engines.trust.signatures import describe
 
-    store = PlanStore.of(bundle.root)
+    store = bundle.plans()
     for record in store.records():
         target, account = record.target, record.account
         capabilities = ", ".join(target.options["capabilities"])
@@ -60,6 +64,8 @@ def _plans(bundle: Bundle) -> Iterator[str]:
             )
             yield f"  does not fit: {unfit}; run: {again}{wanted}"
             continue
+        path = store.record_path(target.key)
+        yield f"  signature: {describe(path, path.read_bytes())}"
         differing = sum(node["differs"] for node in account["nodes"])
         yield f"  made:      {account['kernels']} kernels, {record.bytes / 2**20:.1f} MiB"
         if differing:

@@ -20,6 +20,8 @@ from av_compress.progress import interruptible
 VERBS = (
     "build",
     "compile",
+    "sign",
+    "verify",
     "sensitivity",
     "observe",
     "inspect",

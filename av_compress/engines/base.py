@@ -41,6 +41,9 @@ class Engine(Protocol):
         outputs: what `run` returns, in graph order.
         description: backend, provider and precision in a few words, for logs and diagnostics.
 
+    An engine whose first axes are open may have an attribute `max_batch`, the largest extent that
+    it takes; without it, what the bundle was built for holds.
+
     """
 
     inputs: tuple[TensorSpec, ...]

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from av_compress.engines.base import Engine
+from av_compress.engines.batch import BatchPipeline
 from av_compress.engines.forms import FORMS, ON_CPU, ON_GPU
 from av_compress.engines.manifest import ArtefactRecord, Manifest
 from av_compress.engines.onnxruntime import CUDA, OnnxRuntimeEngine, OrtOptions
 from av_compress.engines.pipeline import Pipeline
+from av_compress.engines.plans.store import PlanStore
+from av_compress.engines.trust.keys import TrustedKeys
+from av_compress.engines.trust.signatures import verify_file
 from av_compress.errors import BundleError, ConfigError, EngineError
 from av_compress.fileio import sha256_bytes
 from av_compress.tasks.base import Task
@@ -29,12 +33,24 @@ class Bundle:
         root: its folder.
         manifest: what it says of itself.
         sha256: hash of manifest.json, the bundle's identity.
+        keys: those of which one signed it, and one must have signed each plan; None where no
+            signature is required.
 
     """
 
     root: Path
     manifest: Manifest
     sha256: str
+    keys: TrustedKeys | None = None
+
+    @property
+    def manifest_path(self) -> Path:
+        """Path of manifest.json."""
+        return self.root / MANIFEST_NAME
+
+    def plans(self) -> PlanStore:
+        """Return the store of its plans, which gives out none that may not be used."""
+        return PlanStore.of(self.root, self.keys)
 
     def task(self) -> Task[Any, Any]:
         """Make the task the model was calibrated and judged with.
@@ -75,7 +91,7 @@ class Bundle:
             BundleError: see `engines.manifest.REFUSALS`.
 
         """
-        return _read_verified(self.root, self.record(emitter))
+        return read_verified(self.root, self.record(emitter))
 
     def default_emitter(self, options: OrtOptions) -> str:
         """Choose the artefact that suits the provider: `tensorrt`'s form on a GPU, else `cpu`."""
@@ -118,17 +134,50 @@ class Bundle:
         backend: str = "onnxruntime",
         options: OrtOptions | None = None,
         emitter: str | None = None,
+        batched: bool = False,
     ) -> Pipeline:
-        """Load a model of this bundle together with its task; see `open_engine`."""
+        """Load a model of this bundle together with its task; see `open_engine`.
+
+        Args:
+            backend: see `open_engine`.
+            options: see `open_engine`.
+            emitter: see `open_engine`.
+            batched: take several frames at once, as many as the bundle was built for.
+
+        """
         task = self.task()
-        return Pipeline(task, self.open_engine(backend, options, emitter))
+        engine = self.open_engine(backend, options, emitter)
+        if batched:
+            return BatchPipeline(task, engine, self.manifest.max_batch)
+        return Pipeline(task, engine)
 
 
-def load_bundle(root: Path) -> Bundle:
+def load_bundle(root: Path, keys: TrustedKeys | None = None) -> Bundle:
     """Load a bundle and verify the hash of every artefact.
+
+    Args:
+        root: its folder.
+        keys: refuse a bundle that none of these signed; None: no signature is required.
 
     Raises:
         BundleError: with a reason of `engines.manifest.REFUSALS`.
+
+    """
+    data = read_manifest(root)
+    if keys is not None:
+        # Before a byte of it is understood.
+        verify_file("manifest", root / MANIFEST_NAME, data, keys)
+    manifest = parse_manifest(root, data)
+    for record in manifest.artefacts.values():
+        read_verified(root, record)
+    return Bundle(root, manifest, sha256_bytes(data), keys)
+
+
+def read_manifest(root: Path) -> bytes:
+    """Read a bundle's manifest.json.
+
+    Raises:
+        BundleError: `not_a_bundle` or `manifest_unreadable`.
 
     """
     path = root / MANIFEST_NAME
@@ -139,17 +188,34 @@ def load_bundle(root: Path) -> Bundle:
             f"av-compress build RECIPE.yaml --output {root}",
         )
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise BundleError("manifest_unreadable", f"{path} cannot be read: {error}") from error
-    manifest = Manifest.from_json(text)
-    for record in manifest.artefacts.values():
-        _read_verified(root, record)
-    return Bundle(root, manifest, sha256_bytes(data))
 
 
-def _read_verified(root: Path, record: ArtefactRecord) -> bytes:
+def parse_manifest(root: Path, data: bytes) -> Manifest:
+    """Parse the content of a bundle's manifest.json.
+
+    Raises:
+        BundleError: `manifest_unreadable`, `schema_version` or `manifest_invalid`.
+
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(
+            "manifest_unreadable", f"{root / MANIFEST_NAME} cannot be read: {error}"
+        ) from error
+    return Manifest.from_json(text)
+
+
+def read_verified(root: Path, record: ArtefactRecord) -> bytes:
+    """Read an artefact and verify exactly the bytes that are returned.
+
+    Raises:
+        BundleError: `artefact_path`, `artefact_missing` or `artefact_hash`.
+
+    """
     path = root / record.path
     if not path.resolve().is_relative_to(root.resolve()):
         raise BundleError(

@@ -20,6 +20,11 @@ REFUSALS: Mapping[str, str] = {
     "manifest_unreadable": "manifest.json cannot be read or is not JSON",
     "schema_version": "the manifest was written by another version of the format",
     "manifest_invalid": "the manifest breaks its schema",
+    "unsigned": "a signature is required, and there is none",
+    "signature_unreadable": "a signature's file cannot be read, is cut off or not JSON",
+    "signature_stale": "the signature is of an earlier content of the file, which changed since",
+    "unknown_key": "the signer's key is not among the trusted ones",
+    "signature_bad": "the signature is not that of the key that it names, or of another file",
     "artefact_path": "an artefact's path leaves the bundle's folder",
     "artefact_missing": "a file that the manifest lists is absent",
     "artefact_hash": "a file's content is not what the manifest says: it was changed or damaged",
@@ -215,6 +220,16 @@ class Manifest:
     artefacts: Mapping[str, ArtefactRecord]
     versions: Mapping[str, str]
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def allows_host_code(self) -> bool:
+        """Whether the recipe's author asked that plans may bring code for the host."""
+        return self.recipe.get("trust", {}).get("allow_host_code") is True
+
+    @property
+    def max_batch(self) -> int:
+        """Most frames that the models take at once; 1 where their batch is fixed."""
+        return int(self.recipe.get("optimize", {}).get("max_batch", 1))
 
     def to_json(self) -> str:
         """Serialise; the same manifest always gives the same bytes."""

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from av_compress.engines.base import Engine
+from av_compress.errors import FrameError
 from av_compress.tasks.base import Task
 from av_compress.telemetry.spans import SpanRecorder
 
@@ -58,6 +60,24 @@ class Pipeline:
         with recorder.span("postprocess"):
             result = self.task.postprocess(run.outputs, prepared.context)
         return Processed(result, recorder.spans())
+
+    def process_all(self, frames: Sequence[Any]) -> list[Processed | FrameError]:
+        """Take frames all the way, one after the other.
+
+        Returns:
+            for each frame what became of it, or why it cannot be used.
+
+        Raises:
+            EngineError: the model did not run.
+
+        """
+        results: list[Processed | FrameError] = []
+        for frame in frames:
+            try:
+                results.append(self.process(frame))
+            except FrameError as error:
+                results.append(error)
+        return results
 
     def close(self) -> None:
         """Free the engine."""

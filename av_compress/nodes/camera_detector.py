@@ -72,6 +72,14 @@ class CameraDetectorRole:
         "~/input/image/compressed": "sensor_msgs/CompressedImage",
     }
 
+    def slots(self, parameters: Mapping[str, Any]) -> Sequence[str]:
+        """Return the one camera, which needs no name."""
+        return ("",)
+
+    def window_s(self, parameters: Mapping[str, Any]) -> float:
+        """Return that there is nobody to wait for."""
+        return 0.0
+
     def read(self, message: Any) -> ImageFrame:
         """Return the frame in an Image or CompressedImage."""
         return frame_from_message(message)

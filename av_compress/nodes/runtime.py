@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +24,16 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from av_compress.engines.bundle import Bundle, load_bundle
 from av_compress.engines.forms import FORMS
 from av_compress.engines.onnxruntime import CUDA, OrtOptions
+from av_compress.engines.trust.keys import TrustedKeys
 from av_compress.errors import AvCompressError, ConfigError, EngineError
 from av_compress.nodes.parameters import declare_parameters, read_parameters
 from av_compress.nodes.ros import message_class
-from av_compress.nodes.session import Outputs, Reader, ServingSession
+from av_compress.nodes.session import Channel, Outputs, Reader, ServingSession
 from av_compress.nodes.telemetry_output import DebugTimes, DiagnosticsOutput
-from av_compress.nodes.topics import Advertise, sensor_qos
+from av_compress.nodes.topics import Advertise, below, sensor_qos, topic_below
 from av_compress.nodes.worker import LatestWinsWorker
 from av_compress.tasks.base import Task
+from av_compress.telemetry.batches import BatchMonitor
 from av_compress.telemetry.monitor import Limits, Monitor
 
 
@@ -41,13 +43,26 @@ class Role(Reader, Protocol):
     Attributes:
         name: the node's name and that of its parameter schema.
         task_kind: the task that its bundles must have.
-        inputs: topic -> message type that `read` understands.
+        inputs: topic -> message type that `read` understands; each slot has its own.
 
     """
 
     name: str
     task_kind: str
     inputs: Mapping[str, str]
+
+    def slots(self, parameters: Mapping[str, Any]) -> Sequence[str]:
+        """Return the names of what is served in one batch; one without a name: no batches.
+
+        Raises:
+            ConfigError: there are none.
+
+        """
+        ...
+
+    def window_s(self, parameters: Mapping[str, Any]) -> float:
+        """Return how long a batch waits for those that have not come."""
+        ...
 
     def make_outputs(
         self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]
@@ -99,14 +114,14 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         """Free everything, from whatever state."""
         return self._attempt("shutdown", self.release)
 
-    def monitor(self) -> Monitor:
-        """Return the monitor of the current configuration.
+    def monitor(self, slot: str = "") -> Monitor:
+        """Return a slot's monitor of the current configuration.
 
         Raises:
             EngineError: the node is not configured.
 
         """
-        return self._require_serving().monitor
+        return self._require_serving().channels[slot].monitor
 
     def end(self) -> None:
         """Free everything because the process is to end; see `release`."""
@@ -141,27 +156,35 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
 
     def _configure(self) -> None:
         parameters = read_parameters(self, self._role.name)
-        bundle = _load(parameters["bundle_path"], self._role)
+        slots = tuple(self._role.slots(parameters))
+        bundle = _load(parameters, self._role)
         options = _ort_options(parameters)
+        if len(slots) > bundle.manifest.max_batch:
+            self.get_logger().warning(
+                f"{len(slots)} inputs, but the bundle takes {bundle.manifest.max_batch} at once: "
+                f"build it with optimize: {{max_batch: {len(slots)}}}"
+            )
         with ExitStack() as stack:
             advertise = self._advertiser(stack)
-            outputs = self._role.make_outputs(advertise, bundle.task(), parameters)
-            times = DebugTimes(advertise)
+            task = bundle.task()
+            channels = {
+                slot: self._channel(below(advertise, slot), task, parameters) for slot in slots
+            }
             diagnostics = DiagnosticsOutput(
                 advertise,
-                f"{self.get_name()}: serving",
                 f"{parameters['backend']} {options.providers[0]}",
                 _identity(bundle, options),
             )
-            monitor = _monitor(parameters)
+            batches = BatchMonitor(len(slots), parameters["diagnostics"]["window_s"])
 
             def open_session() -> ServingSession:
                 session = ServingSession(
                     reader=self._role,
-                    pipeline=bundle.open_pipeline(parameters["backend"], options),
-                    outputs=outputs,
-                    times=times,
-                    monitor=monitor,
+                    pipeline=bundle.open_pipeline(
+                        parameters["backend"], options, batched=len(slots) > 1
+                    ),
+                    channels=channels,
+                    batches=batches,
                     clock=self.get_clock(),
                     logger=self.get_logger(),
                 )
@@ -171,26 +194,38 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
                     opening.pop_all()
                 return session
 
-            worker = LatestWinsWorker(self.get_name(), open_session)
+            worker = LatestWinsWorker(
+                self.get_name(), open_session, slots, self._role.window_s(parameters)
+            )
             stack.callback(self._stop, worker)
             worker.start()
             self._serving = _Serving(
-                worker, monitor, outputs, diagnostics, parameters["diagnostics"]["period_s"]
+                worker, channels, batches, diagnostics, parameters["diagnostics"]["period_s"]
             )
             self._configured = stack.pop_all()
-        self.get_logger().info(f"loaded bundle {bundle.root} ({bundle.sha256[:12]})")
+        signed = "not required to be signed" if bundle.keys is None else "its signature verified"
+        self.get_logger().info(f"loaded bundle {bundle.root} ({bundle.sha256[:12]}), {signed}")
+
+    def _channel(
+        self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]
+    ) -> Channel:
+        outputs = self._role.make_outputs(advertise, task, parameters)
+        return Channel(outputs, DebugTimes(advertise), _monitor(parameters))
 
     def _activate(self, state: LifecycleState) -> None:
         serving = self._require_serving()
         with ExitStack() as stack:
             super().on_activate(state)
             stack.callback(super().on_deactivate, state)
-            serving.outputs.announce(self.get_clock().now().to_msg())
-            serving.monitor.forget()
+            for channel in serving.channels.values():
+                channel.outputs.announce(self.get_clock().now().to_msg())
+                channel.monitor.forget()
+            serving.batches.forget()
             serving.worker.resume()
             stack.callback(self._pause, serving.worker)
-            for topic, kind in self._role.inputs.items():
-                self._subscribe(stack, topic, message_class(kind), serving)
+            for slot in serving.channels:
+                for topic, kind in self._role.inputs.items():
+                    self._subscribe(stack, topic, message_class(kind), serving, slot)
             # Real time: diagnostics go on when simulated time stands still.
             timer = self.create_timer(
                 serving.period_s,
@@ -205,17 +240,19 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             raise EngineError("nothing is configured")
         return self._serving
 
-    def _subscribe(self, stack: ExitStack, topic: str, kind: Any, serving: _Serving) -> None:
-        clock = self.get_clock()
+    def _subscribe(
+        self, stack: ExitStack, topic: str, kind: Any, serving: _Serving, slot: str
+    ) -> None:
+        clock, monitor = self.get_clock(), serving.channels[slot].monitor
 
         def receive(message: Any) -> None:
-            serving.monitor.received(clock.now().nanoseconds)
-            if not serving.worker.offer(message):
-                serving.monitor.dropped()
+            monitor.received(clock.now().nanoseconds)
+            if not serving.worker.offer(message, slot):
+                monitor.dropped()
 
         subscription = self.create_subscription(
             kind,
-            topic,
+            topic_below(topic, slot),
             receive,
             sensor_qos(),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
@@ -224,7 +261,14 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
 
     def _report(self, serving: _Serving) -> None:
         now = self.get_clock().now()
-        serving.diagnostics.publish(serving.monitor.report(now.nanoseconds), now.to_msg())
+        name = self.get_name()
+        reports = {
+            f"{name}: {slot or 'serving'}": channel.monitor.report(now.nanoseconds)
+            for slot, channel in serving.channels.items()
+        }
+        if len(reports) > 1:
+            reports[f"{name}: all inputs"] = serving.batches.report()
+        serving.diagnostics.publish(reports, now.to_msg())
 
     def _advertiser(self, stack: ExitStack) -> Advertise:
         def advertise(kind: str, topic: str, qos: Any) -> Any:
@@ -254,19 +298,20 @@ class _Serving:
     """What configure made and activate uses."""
 
     worker: LatestWinsWorker[Any]
-    monitor: Monitor
-    outputs: Outputs
+    channels: Mapping[str, Channel]
+    batches: BatchMonitor
     diagnostics: DiagnosticsOutput
     period_s: float
 
 
-def _load(path: str, role: Role) -> Bundle:
+def _load(parameters: Mapping[str, Any], role: Role) -> Bundle:
+    path = parameters["bundle_path"]
     if not path:
         raise ConfigError(
             "parameter bundle_path is empty; give the folder that "
             "`av-compress build RECIPE.yaml --output DIR` wrote"
         )
-    bundle = load_bundle(Path(path).expanduser())
+    bundle = load_bundle(Path(path).expanduser(), _required_keys(parameters))
     kind = bundle.manifest.task["kind"]
     if kind != role.task_kind:
         raise ConfigError(
@@ -274,6 +319,19 @@ def _load(path: str, role: Role) -> Bundle:
             f"{role.task_kind}"
         )
     return bundle
+
+
+def _required_keys(parameters: Mapping[str, Any]) -> TrustedKeys | None:
+    """Return the keys of which one must have signed the bundle; None where none need have."""
+    if not parameters["require_signature"]:
+        return None
+    paths = [Path(name).expanduser() for name in parameters["trusted_keys"] if name]
+    if not paths:
+        raise ConfigError(
+            "parameter require_signature is true, but trusted_keys names no public key; "
+            "write one with: openssl pkey -in private.pem -pubout -out public.pem"
+        )
+    return TrustedKeys.load(paths)
 
 
 def _ort_options(parameters: Mapping[str, Any]) -> OrtOptions:

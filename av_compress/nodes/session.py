@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import rclpy
@@ -12,7 +14,8 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 
 from av_compress.engines.pipeline import Pipeline
-from av_compress.errors import AvCompressError
+from av_compress.errors import AvCompressError, FrameError
+from av_compress.telemetry.batches import BatchMonitor
 from av_compress.telemetry.monitor import Monitor
 from av_compress.telemetry.spans import SpanRecorder
 
@@ -49,26 +52,61 @@ class Times(Protocol):
         """Publish the spans of a frame."""
 
 
+@dataclass(frozen=True)
+class Channel:
+    """One input's way out.
+
+    Attributes:
+        outputs: where its results go.
+        times: where the times of its frames go.
+        monitor: what happens to its frames.
+
+    """
+
+    outputs: Outputs
+    times: Times
+    monitor: Monitor
+
+
+@dataclass(frozen=True)
+class _Served:
+    slot: str
+    frame: Any
+    result: Any
+    spans: Mapping[str, int]
+
+
 class ServingSession:
-    """Serves messages one by one. Opened, used and closed by the worker's thread."""
+    """Serves what waits in the worker's slots, all of it in one batch.
+
+    Opened, used and closed by the worker's thread.
+    """
 
     def __init__(
         self,
         *,
         reader: Reader,
         pipeline: Pipeline,
-        outputs: Outputs,
-        times: Times,
-        monitor: Monitor,
+        channels: Mapping[str, Channel],
+        batches: BatchMonitor,
         clock: Any,
         logger: Any,
     ) -> None:
-        """Join the parts; `clock` and `logger` are the node's."""
+        """Join the parts.
+
+        Args:
+            reader: understands the messages.
+            pipeline: serves the frames.
+            channels: slot -> where its results go.
+            batches: what happens to batches.
+            clock: of the node.
+            logger: of the node.
+
+        """
         self._reader = reader
         self._pipeline = pipeline
-        self._outputs = outputs
-        self._times = times
-        self._monitor = monitor
+        self._channels = channels
+        self._batches = batches
         self._clock = clock
         self._logger = logger
         # Reports of bad messages are held back by real time, which simulated time may not follow.
@@ -78,54 +116,87 @@ class ServingSession:
         }
 
     def warm_up(self) -> None:
-        """Send a sample the whole way: first runs load libraries and code, and take far longer.
+        """Send samples the whole way: first runs load libraries and code, and take far longer.
 
-        Nothing of it is seen outside, since lifecycle publishers are silent until activation.
+        Every size of a batch is run, since some engines prepare for each. Nothing of it is seen
+        outside, since lifecycle publishers are silent until activation.
 
         Raises:
             AvCompressError: the model does not run.
 
         """
-        message = self._reader.sample_message()
-        for _ in range(_WARM_UP_FRAMES):
-            self._serve(message)
+        samples = dict.fromkeys(self._channels, self._reader.sample_message())
+        whole = len(samples)
+        for size in (*[whole] * _WARM_UP_FRAMES, *range(1, whole)):
+            _, failures = self._serve(dict(islice(samples.items(), size)))
+            for error in failures.values():
+                raise error
 
-    def serve(self, item: Any) -> None:
-        """Serve one message; whatever goes wrong is counted and reported, never raised."""
-        try:
-            spans, frame, result = self._serve(item)
-        except AvCompressError as error:
-            self._monitor.failed(str(error))
-            self._logger.error(f"message skipped: {error}", **self._throttle)
-            return
-        except Exception as error:
-            if not rclpy.ok():
-                return  # The process ends; publishers are gone.
-            self._monitor.failed(f"{type(error).__name__}: {error}")
-            self._logger.error(f"message skipped, unexpectedly: {error!r}", **self._throttle)
-            return
-        self._monitor.processed(spans)
-        self._show(spans, frame, result)
+    def serve(self, items: Mapping[str, Any]) -> None:
+        """Serve a message of each slot; what goes wrong is counted and reported, never raised."""
+        served, failures = self._serve(items)
+        for slot, error in failures.items():
+            self._fail(slot, error)
+        for one in served:
+            self._channels[one.slot].monitor.processed(one.spans)
+        self._batches.served(len(served))
+        for one in served:
+            self._show(one)
 
     def close(self) -> None:
         """Free the engine."""
         self._pipeline.close()
 
-    def _serve(self, message: Any) -> tuple[dict[str, int], Any, Any]:
+    def _serve(self, items: Mapping[str, Any]) -> tuple[list[_Served], dict[str, Exception]]:
+        """Return what was served, and why the rest was not.
+
+        The spans of a frame are those of its batch until its own result is published: that is how
+        long it was on its way.
+        """
         recorder = SpanRecorder()
         now_ns = self._clock.now().nanoseconds
+        frames: dict[str, Any] = {}
+        failures: dict[str, Exception] = {}
         with recorder.span("decode"):
-            frame = self._reader.read(message)
-        recorder.add("input_age", now_ns - frame.stamp_ns)
-        processed = self._pipeline.process(frame)
-        with recorder.span("publish"):
-            self._outputs.publish(frame, processed.result)
-        return {**recorder.spans(), **processed.spans}, frame, processed.result
-
-    def _show(self, spans: Mapping[str, int], frame: Any, result: Any) -> None:
+            for slot, message in items.items():
+                try:
+                    frames[slot] = self._reader.read(message)
+                except Exception as error:
+                    failures[slot] = error
         try:
-            self._times.publish(spans)
-            self._outputs.publish_debug(frame, result)
+            processed = self._pipeline.process_all(list(frames.values()))
+        except Exception as error:
+            return [], {**failures, **dict.fromkeys(frames, error)}
+        served = []
+        for (slot, frame), one in zip(frames.items(), processed):
+            if isinstance(one, FrameError):
+                failures[slot] = one
+                continue
+            try:
+                with recorder.span("publish"):
+                    self._channels[slot].outputs.publish(frame, one.result)
+            except Exception as error:
+                failures[slot] = error
+                continue
+            spans = {"input_age": now_ns - frame.stamp_ns, **recorder.spans(), **one.spans}
+            served.append(_Served(slot, frame, one.result, spans))
+        return served, failures
+
+    def _fail(self, slot: str, error: Exception) -> None:
+        if not (isinstance(error, AvCompressError) or rclpy.ok()):
+            return  # The process ends; publishers are gone.
+        known = isinstance(error, AvCompressError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        self._channels[slot].monitor.failed(reason)
+        whose = f" of {slot}" if slot else ""
+        how = "" if known else ", unexpectedly"
+        self._logger.error(f"message{whose} skipped{how}: {reason}", **self._throttle)
+
+    def _show(self, one: _Served) -> None:
+        channel = self._channels[one.slot]
+        try:
+            channel.times.publish(one.spans)
+            channel.outputs.publish_debug(one.frame, one.result)
         except Exception as error:
             if rclpy.ok():
                 self._logger.error(f"debug output failed: {error!r}", **self._throttle)

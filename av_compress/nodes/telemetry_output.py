@@ -58,13 +58,12 @@ class DiagnosticsOutput:
     """Publishes health reports on `/diagnostics`."""
 
     def __init__(
-        self, advertise: Advertise, name: str, hardware_id: str, identity: Mapping[str, str]
+        self, advertise: Advertise, hardware_id: str, identity: Mapping[str, str]
     ) -> None:
         """Advertise the topic.
 
         Args:
             advertise: makes a publisher out of type, topic and QoS.
-            name: name of the status, by which an aggregator sorts it.
             hardware_id: what runs the model.
             identity: values that stay the same, e.g. `bundle_sha256`.
 
@@ -73,16 +72,26 @@ class DiagnosticsOutput:
         self._status = message_class("diagnostic_msgs/DiagnosticStatus")
         self._pair = message_class("diagnostic_msgs/KeyValue")
         self._publisher = advertise("diagnostic_msgs/DiagnosticArray", "/diagnostics", 10)
-        self._name = name
         self._hardware_id = hardware_id
         self._identity = dict(identity)
 
-    def publish(self, report: Report, stamp: Any) -> None:
-        """Publish `report` with `stamp`, a builtin_interfaces/Time."""
+    def publish(self, reports: Mapping[str, Report], stamp: Any) -> None:
+        """Publish reports.
+
+        Args:
+            reports: name of the status, by which an aggregator sorts it -> what it says.
+            stamp: a builtin_interfaces/Time.
+
+        """
+        message = self._array(status=[self._make(*item) for item in reports.items()])
+        message.header.stamp = stamp
+        self._publisher.publish(message)
+
+    def _make(self, name: str, report: Report) -> Any:
         values = {key: _text(value) for key, value in report.figures.items()}
-        status = self._status(
+        return self._status(
             level=bytes([report.level]),
-            name=self._name,
+            name=name,
             message=report.message,
             hardware_id=self._hardware_id,
             values=[
@@ -90,9 +99,6 @@ class DiagnosticsOutput:
                 for key, value in {**self._identity, **values}.items()
             ],
         )
-        message = self._array(status=[status])
-        message.header.stamp = stamp
-        self._publisher.publish(message)
 
 
 def _text(value: int | float) -> str:

@@ -24,3 +24,19 @@ def latched_qos() -> Any:
     from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 
     return QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def below(advertise: Advertise, slot: str) -> Advertise:
+    """Advertise what is the node's own (`~/...`) below a slot's name; `""`: where it is."""
+    if not slot:
+        return advertise
+
+    def advertise_below(kind: str, topic: str, qos: Any) -> Any:
+        return advertise(kind, topic_below(topic, slot), qos)
+
+    return advertise_below
+
+
+def topic_below(topic: str, slot: str) -> str:
+    """Return a node's own topic below a slot's name: `~/front/input/image`."""
+    return topic.replace("~/", f"~/{slot}/", 1) if slot else topic

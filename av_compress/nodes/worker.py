@@ -5,41 +5,62 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", contravariant=True)
 
+# How many batches in a row a slot may miss before the others no longer wait for it.
+_PATIENCE = 3
+
 
 class Session(Protocol[ItemT]):
     """What a worker's thread owns: opened, used and closed there and nowhere else."""
 
-    def serve(self, item: ItemT) -> None:
-        """Serve one item; must not raise."""
+    def serve(self, items: Mapping[str, ItemT]) -> None:
+        """Serve what lay in the slots, at least one item; must not raise."""
 
     def close(self) -> None:
         """Free everything."""
 
 
 class LatestWinsWorker(Generic[T]):
-    """A thread with room for one waiting item; a newer item takes the place of an older one.
+    """A thread with slots, each with room for one waiting item; a newer item replaces an older.
+
+    With one slot it serves an item as soon as it is free. With several, the first item to arrive
+    opens a window: what lies in the slots is served together once every slot has an item, or the
+    window ends. A slot that missed some batches in a row is not waited for until it has an item
+    again: one that is silent costs the others nothing.
 
     It takes items only between `resume` and `pause`. Its thread opens the session, so that an
     engine bound to a thread (a CUDA context) is made, used and freed by the same one.
     """
 
-    def __init__(self, name: str, open_session: Callable[[], Session[T]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_session: Callable[[], Session[T]],
+        slots: Sequence[str] = ("",),
+        window_s: float = 0.0,
+    ) -> None:
         """Prepare; `start` does the work.
 
         Args:
             name: name of the thread.
             open_session: makes the session, in the worker's thread.
+            slots: names of the slots, at least one.
+            window_s: how long the first item waits for those of the other slots.
 
         """
         self._open_session = open_session
+        self._window_s = window_s
         self._changed = threading.Condition()
-        self._item: T | None = None
+        self._items: dict[str, T] = {}
+        self._missed = dict.fromkeys(slots, 0)
+        # When the window ends that the first of the waiting items opened.
+        self._deadline = 0.0
         self._accepting = False
         self._busy = False
         self._stopping = False
@@ -56,8 +77,12 @@ class LatestWinsWorker(Generic[T]):
             self._thread.join()
             raise self._failure
 
-    def offer(self, item: T) -> bool:
+    def offer(self, item: T, slot: str = "") -> bool:
         """Hand over an item.
+
+        Args:
+            item: what is to be served.
+            slot: where it waits.
 
         Returns:
             False where an item was lost: an older one that was still waiting, or this one because
@@ -67,8 +92,10 @@ class LatestWinsWorker(Generic[T]):
         with self._changed:
             if not self._accepting:
                 return False
-            displaced = self._item is not None
-            self._item = item
+            if not self._items:
+                self._deadline = time.monotonic() + self._window_s
+            displaced = slot in self._items
+            self._items[slot] = item
             self._changed.notify_all()
             return not displaced
 
@@ -78,15 +105,15 @@ class LatestWinsWorker(Generic[T]):
             self._accepting = True
 
     def pause(self, timeout_s: float | None = None) -> bool:
-        """Take no more items, forget the waiting one and wait for the one in work.
+        """Take no more items, forget the waiting ones and wait for those in work.
 
         Returns:
-            False where the item in work was not done within `timeout_s`.
+            False where those in work were not done within `timeout_s`.
 
         """
         with self._changed:
             self._accepting = False
-            self._item = None
+            self._items.clear()
             return self._changed.wait_for(lambda: not self._busy, timeout_s)
 
     def stop(self, timeout_s: float | None = None) -> bool:
@@ -98,7 +125,7 @@ class LatestWinsWorker(Generic[T]):
         """
         with self._changed:
             self._accepting = False
-            self._item = None
+            self._items.clear()
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(timeout_s)
@@ -113,19 +140,32 @@ class LatestWinsWorker(Generic[T]):
         finally:
             self._ready.set()
         try:
-            while (item := self._take()) is not None:
-                session.serve(item)
-                del item
+            while (items := self._take()) is not None:
+                session.serve(items)
+                del items
         finally:
             session.close()
 
-    def _take(self) -> T | None:
+    def _take(self) -> dict[str, T] | None:
         with self._changed:
             self._busy = False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._stopping or self._item is not None)
+            while not (self._stopping or self._complete()):
+                # Without an item there is nothing that time could complete.
+                left = self._deadline - time.monotonic() if self._items else None
+                self._changed.wait(left)
             if self._stopping:
                 return None
-            item, self._item = self._item, None
+            items = {slot: self._items[slot] for slot in self._missed if slot in self._items}
+            self._items.clear()
+            for slot in self._missed:
+                self._missed[slot] = 0 if slot in items else self._missed[slot] + 1
             self._busy = True
-            return item
+            return items
+
+    def _complete(self) -> bool:
+        """Tell whether there is something to serve, and nothing left to wait for."""
+        if not self._items:
+            return False
+        awaited = (slot for slot, missed in self._missed.items() if missed < _PATIENCE)
+        return time.monotonic() >= self._deadline or all(slot in self._items for slot in awaited)

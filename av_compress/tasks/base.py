@@ -148,8 +148,13 @@ class Task(Protocol, Generic[FrameT, ResultT]):
         """
         ...
 
-    def preprocess(self, frame: FrameT) -> Prepared:
+    def preprocess(self, frame: FrameT, out: Tensors | None = None) -> Prepared:
         """Turn a frame into input tensors.
+
+        Args:
+            frame: as it came.
+            out: input name -> array to write into, such as a frame's place in a batch; by
+                default arrays are made.
 
         Raises:
             FrameError: the frame cannot be used (zero size, wrong dtype).

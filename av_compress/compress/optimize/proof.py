@@ -123,6 +123,17 @@ def difference_on(
     return _largest_difference([pair[0] for pair in outputs], [pair[1] for pair in outputs])
 
 
+def run_model(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Run a model on inputs (name -> array), one after the other.
+
+    Raises:
+        ModelError: it does not run.
+
+    """
+    session = _session(model)
+    return [_run(session, one) for one in feeds]
+
+
 def foreign_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Return the nodes that only some other runtime knows, such as TensorRT's plugins."""
     return [n for n in model.graph.node if n.domain not in _KNOWN_DOMAINS]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from av_compress.engines.plans.options import CompileOptions
+from av_compress.engines.trust.keys import TrustedKeys
+from av_compress.engines.trust.permissions import read_guarded, refuse_writable
+from av_compress.engines.trust.signatures import signature_path, verify_file
 from av_compress.errors import AvCompressError, EngineError
 from av_compress.fileio import atomic_file, canonical_json, sha256_bytes, write_text
 
@@ -86,20 +90,27 @@ class PlanStore:
 
     Attributes:
         folder: `plans` inside of the bundle; made when something is kept.
+        keys: one of them must have signed a plan's record; None: no signature is required.
 
     """
 
     folder: Path
+    keys: TrustedKeys | None = None
 
     @staticmethod
-    def of(bundle: Path) -> PlanStore:
+    def of(bundle: Path, keys: TrustedKeys | None = None) -> PlanStore:
         """Return the store of a bundle's folder."""
-        return PlanStore(bundle / FOLDER)
+        return PlanStore(bundle / FOLDER, keys)
 
     def find(self, target: PlanTarget) -> PlanRecord | None:
-        """Return the record of a plan that is there and whole; None where there is none."""
+        """Return the record of a plan that is there and whole; None where there is none.
+
+        Raises:
+            BundleError: its signature is required and does not hold.
+
+        """
         try:
-            record = self._record(target.key)
+            record = self.record(target.key)
             data = self._plan_path(target.key).read_bytes()
         except (OSError, EngineError):
             return None
@@ -109,12 +120,17 @@ class PlanStore:
         """Read a plan, and verify exactly the bytes that are returned.
 
         Raises:
-            EngineError: it is absent, or not the plan that was compiled.
+            EngineError: it is absent, not the plan that was compiled, or somebody beside its owner
+                can write to it, to its record or to a folder of theirs.
+            BundleError: its signature is required and does not hold.
 
         """
-        path = self._plan_path(record.target.key)
+        key = record.target.key
+        path = self._plan_path(key)
         try:
-            data = path.read_bytes()
+            self._refuse_writable_folders()
+            refuse_writable(self.record_path(key))
+            data = read_guarded(path)
         except OSError as error:
             raise EngineError(f"{path} cannot be read: {error.strerror}") from error
         if sha256_bytes(data) != record.sha256:
@@ -122,6 +138,8 @@ class PlanStore:
                 f"{path} is not the plan that was compiled: it was changed or damaged; "
                 "compile it again"
             )
+        if self.keys is not None and self.record(key) != record:
+            raise EngineError(f"{self.record_path(key)} was changed since it was read")
         return data
 
     def keep(self, record: PlanRecord, data: bytes) -> Path:
@@ -131,11 +149,16 @@ class PlanStore:
             AvCompressError: the disk is full or the folder cannot be written.
 
         """
-        path = self._plan_path(record.target.key)
+        path, described = (f(record.target.key) for f in (self._plan_path, self.record_path))
+        # Of what was there before.
+        _remove(signature_path(described))
         with atomic_file(path) as temporary:
             temporary.write_bytes(data)
         # A record without its plan is no plan; a plan without its record is never read.
-        write_text(self._record_path(record.target.key), canonical_json(asdict(record)))
+        write_text(described, canonical_json(asdict(record)))
+        for written in (path, described):
+            # Whatever the umask: what others can write is not read.
+            written.chmod(written.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
         return path
 
     def records(self) -> list[PlanRecord]:
@@ -143,9 +166,39 @@ class PlanStore:
 
         Raises:
             EngineError: one cannot be read.
+            BundleError: a signature is required and does not hold.
 
         """
-        return [self._record(path.stem) for path in sorted(self.folder.glob("*.json"))]
+        return [self.record(path.stem) for path in sorted(self.folder.glob("*.json"))]
+
+    def record(self, key: str) -> PlanRecord:
+        """Return the record of the plan with this key.
+
+        Raises:
+            EngineError: it cannot be read.
+            BundleError: a signature is required and does not hold.
+
+        """
+        path = self.record_path(key)
+        try:
+            data = path.read_bytes()
+            if self.keys is not None:
+                # Before a byte of it is understood.
+                verify_file("plan", path, data, self.keys)
+            content = json.loads(data)
+            if content["format"] != FORMAT:
+                raise EngineError(
+                    f"{path} has format {content['format']!r}, this version reads {FORMAT}; "
+                    "compile again"
+                )
+            target = PlanTarget(**content.pop("target"))
+            warnings = tuple(content.pop("warnings"))
+            record = PlanRecord(target=target, warnings=warnings, **content)
+            if target.key != key:
+                raise EngineError(f"{path} is the record of {target.key}: compile again")
+            return record
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EngineError(f"{path} cannot be read: {error}; compile again") from error
 
     def unfit(self, record: PlanRecord, artefact_sha256: str) -> str:
         """Say why a plan does not fit an artefact; empty where it does.
@@ -169,11 +222,13 @@ class PlanStore:
 
         Raises:
             AvCompressError: the folder cannot be written.
+            EngineError: others can write to it, so that the plan would not be read.
 
         """
         path = self.folder / f".{target.key}.lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._refuse_writable_folders()
             stream = path.open("a")
         except OSError as error:
             raise AvCompressError(f"cannot write {path}: {error.strerror}") from error
@@ -186,23 +241,21 @@ class PlanStore:
                     raise AvCompressError(f"cannot lock {path}: {error.strerror}") from error
             yield
 
+    def _refuse_writable_folders(self) -> None:
+        """Refuse folders in which others could put another plan in a plan's place."""
+        for folder in (self.folder, self.folder.parent):
+            refuse_writable(folder)
+
     def _plan_path(self, key: str) -> Path:
         return self.folder / f"{key}.plan"
 
-    def _record_path(self, key: str) -> Path:
+    def record_path(self, key: str) -> Path:
+        """Return the path of a plan's record; the signature beside it signs the record."""
         return self.folder / f"{key}.json"
 
-    def _record(self, key: str) -> PlanRecord:
-        path = self._record_path(key)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise EngineError(
-                    f"{path} has format {content['format']!r}, this version reads {FORMAT}; "
-                    "compile again"
-                )
-            target = PlanTarget(**content.pop("target"))
-            warnings = tuple(content.pop("warnings"))
-            return PlanRecord(target=target, warnings=warnings, **content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EngineError(f"{path} cannot be read: {error}; compile again") from error
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise AvCompressError(f"cannot write {path}: {error.strerror}") from error

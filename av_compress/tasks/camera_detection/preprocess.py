@@ -47,8 +47,12 @@ class Preprocessor:
             return stretch(image_size, input_size)
         return letterbox(image_size, input_size, self._resize.anchor, self._resize.rounding)
 
-    def __call__(self, frame: ImageFrame) -> tuple[Array, Placement]:
+    def __call__(self, frame: ImageFrame, out: Array | None = None) -> tuple[Array, Placement]:
         """Return the input tensor, [1, 3, h, w] or [1, h, w, 3], and the image's place in it.
+
+        Args:
+            frame: the image.
+            out: the tensor to write; by default one is made.
 
         Raises:
             FrameError: the pixels are not uint8 [height, width, 3], or there are none.
@@ -58,9 +62,12 @@ class Preprocessor:
         placement = self.place(frame.width, frame.height)
         pixels = self._resized(frame.pixels, placement)
         swap = frame.color != self._target.color
+        tensor = np.empty(self._target.shape, self._dtype) if out is None else out
         if self._target.layout == "nchw":
-            return self._planes(pixels, placement, swap), placement
-        return self._interleaved(pixels, placement, swap), placement
+            self._write_planes(tensor[0], pixels, placement, swap)
+        else:
+            self._write_interleaved(tensor[0], pixels, placement, swap)
+        return tensor, placement
 
     def _resized(
         self, pixels: npt.NDArray[np.uint8], placement: Placement
@@ -71,24 +78,20 @@ class Preprocessor:
         interpolation = _INTERPOLATIONS[self._resize.interpolation]
         return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8)
 
-    def _planes(
-        self, pixels: npt.NDArray[np.uint8], placement: Placement, swap: bool
-    ) -> npt.NDArray[np.generic]:
-        tensor = np.empty((1, 3, self._target.height, self._target.width), self._dtype)
-        for channel, plane in enumerate(tensor[0]):
+    def _write_planes(
+        self, planes: Array, pixels: npt.NDArray[np.uint8], placement: Placement, swap: bool
+    ) -> None:
+        for channel, plane in enumerate(planes):
             _pad(plane, placement, self._padding[channel])
             source = cv2.extractChannel(pixels, 2 - channel if swap else channel)
             _inner(plane, placement)[...] = self._look_up(source, self._tables[channel])
-        return tensor
 
-    def _interleaved(
-        self, pixels: npt.NDArray[np.uint8], placement: Placement, swap: bool
-    ) -> npt.NDArray[np.generic]:
-        tensor = np.empty((1, self._target.height, self._target.width, 3), self._dtype)
-        _pad(tensor[0], placement, self._padding)
+    def _write_interleaved(
+        self, image: Array, pixels: npt.NDArray[np.uint8], placement: Placement, swap: bool
+    ) -> None:
+        _pad(image, placement, self._padding)
         source = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if swap else pixels
-        _inner(tensor[0], placement)[...] = self._look_up(np.asarray(source), self._table)
-        return tensor
+        _inner(image, placement)[...] = self._look_up(np.asarray(source), self._table)
 
     def _look_up(self, pixels: Array, table: npt.NDArray[np.float32]) -> Array:
         if self._dtype == np.uint8:

@@ -102,15 +102,20 @@ class CameraDetection:
             )
         self._bind(outputs)
 
-    def preprocess(self, frame: ImageFrame) -> Prepared:
+    def preprocess(self, frame: ImageFrame, out: Tensors | None = None) -> Prepared:
         """Resize and normalise an image.
+
+        Args:
+            frame: the image.
+            out: the input's name -> array to write into; by default one is made.
 
         Raises:
             FrameError: the pixels are not uint8 [height, width, 3], or there are none.
 
         """
-        tensor, placement = self._preprocessor(frame)
-        return Prepared({self.settings.input.name: tensor}, placement)
+        name = self.settings.input.name
+        tensor, placement = self._preprocessor(frame, None if out is None else out[name])
+        return Prepared({name: tensor}, placement)
 
     def postprocess(self, outputs: Tensors, context: Placement) -> Detections2D:
         """Decode, suppress, and map to the pixels of the original image.

@@ -1,0 +1,122 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Several frames through one engine at once: each is prepared where the engine reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from av_compress.engines.base import Engine
+from av_compress.engines.pipeline import Pipeline, Processed
+from av_compress.errors import EngineError, FrameError, ModelError
+from av_compress.tasks.base import Task
+from av_compress.telemetry.spans import SpanRecorder
+from av_compress.tensors import Array, Tensors
+
+
+class BatchPipeline(Pipeline):
+    """A task and an engine that takes several frames at once. Owned by one thread.
+
+    Attributes:
+        limit: most frames in one run of the engine; 1 where the model's batch is fixed.
+
+    """
+
+    def __init__(self, task: Task[Any, Any], engine: Engine, max_batch: int) -> None:
+        """Join `task` and `engine`, and make room for a whole batch.
+
+        Args:
+            task: what the model means.
+            engine: its first axes are open, or frames are run one by one.
+            max_batch: most frames that the model was proven with.
+
+        Raises:
+            ModelError: the engine's model does not fit the task, or its inputs have open extents
+                beside the batch.
+
+        """
+        super().__init__(task, engine)
+        specs = (*engine.inputs, *engine.outputs)
+        # A plan may have been compiled for fewer than the model can take.
+        most = min(max_batch, getattr(engine, "max_batch", max_batch))
+        self.limit = most if all(spec.shape[:1] == (None,) for spec in specs) else 1
+        self._room = _room(engine, self.limit)
+
+    def process_all(self, frames: Sequence[Any]) -> list[Processed | FrameError]:
+        """Take frames all the way, in as few runs as the limit allows.
+
+        Args:
+            frames: any number.
+
+        Returns:
+            for each frame what became of it, or why it cannot be used; the others do not suffer.
+            The spans are those of all frames together: that is how long each one was on its way.
+
+        Raises:
+            EngineError: the model did not run.
+
+        """
+        results: list[Processed | FrameError | None] = [None] * len(frames)
+        recorder = SpanRecorder()
+        found: dict[int, Any] = {}
+        left = list(range(len(frames)))
+        while left:
+            waiting: list[tuple[int, Any]] = []
+            with recorder.span("preprocess"):
+                while left and len(waiting) < self.limit:
+                    index = left.pop(0)
+                    try:
+                        waiting.append((index, self._prepare(frames[index], len(waiting))))
+                    except FrameError as error:
+                        results[index] = error
+            if waiting:
+                found.update(self._run(waiting, recorder))
+        for index, result in found.items():
+            results[index] = Processed(result, recorder.spans())
+        return [result for result in results if result is not None]
+
+    def _prepare(self, frame: Any, place: int) -> Any:
+        """Write a frame's tensors into their place in the batch; return its context."""
+        room = {name: array[place : place + 1] for name, array in self._room.items()}
+        prepared = self.task.preprocess(frame, room)
+        for name, array in prepared.tensors.items():
+            if array is not room[name]:
+                room[name][...] = array
+        return prepared.context
+
+    def _run(self, waiting: Sequence[tuple[int, Any]], recorder: SpanRecorder) -> dict[int, Any]:
+        count = len(waiting)
+        run = self.engine.run({name: array[:count] for name, array in self._room.items()})
+        recorder.add("h2d", run.timing.h2d_ns)
+        recorder.add("execute", run.timing.execute_ns)
+        recorder.add("d2h", run.timing.d2h_ns)
+        with recorder.span("postprocess"):
+            return {
+                index: self.task.postprocess(_slice(run.outputs, place, count), context)
+                for place, (index, context) in enumerate(waiting)
+            }
+
+
+def _room(engine: Engine, limit: int) -> dict[str, Array]:
+    open_inputs = [spec for spec in engine.inputs if None in spec.shape[1:]]
+    if open_inputs:
+        raise ModelError(
+            f"input {open_inputs[0]} has open extents beside the batch; build the bundle with "
+            "optimize.static_shapes"
+        )
+    return {
+        spec.name: np.empty((limit, *(extent or 1 for extent in spec.shape[1:])), spec.dtype)
+        for spec in engine.inputs
+    }
+
+
+def _slice(outputs: Tensors, place: int, count: int) -> dict[str, Array]:
+    short = [name for name, array in outputs.items() if array.shape[:1] != (count,)]
+    if short:
+        raise EngineError(
+            f"output {short[0]} is {list(outputs[short[0]].shape)} for a batch of {count} frames"
+        )
+    return {name: array[place : place + 1] for name, array in outputs.items()}
