@@ -32,7 +32,6 @@ CUDA_TOOLS = [
         "nvidia-cuda-runtime==13.5.37",
         "nvidia-cuda-profiler-api==13.5.25",
         "nvidia-cuda-nvrtc==13.5.37",
-        "nvidia-curand==10.4.5.25",
         # The last that compiles for compute capability 7.2 (Xavier).
         "nvidia-cuda-nvrtc-cu12==12.9.86",
     )

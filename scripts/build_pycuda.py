@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build PyCUDA into the active virtual environment, without a CUDA toolkit and without a card.
 
-PyPI has PyCUDA as source only. This script lays out a toolkit of links to the CUDA wheels that
-the extra `dev` installs, links against an empty library with the driver's name, and keeps the
-wheel for the next environment. The result is the real PyCUDA: it loads wherever a driver, or the
-tests' stub of one, is found. Where a PyCUDA is installed already, it does nothing.
+PyPI has PyCUDA as source only. This script compiles it with the headers of the CUDA wheels that
+the extra `dev` installs, links against a library that has the driver's names and does nothing,
+and keeps the wheel for the next environment. The result is the real PyCUDA: it loads wherever a
+driver, or the tests' stub of one, is found. Where a PyCUDA is installed already, it does nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,9 +25,16 @@ from pathlib import Path
 VERSION = "2026.1"
 SITE = Path(sysconfig.get_paths()["purelib"])
 TOOLKIT = SITE / "nvidia" / "cu13"
-# What PyCUDA is linked against, by the names its set-up asks for.
-HEADERS = ("cuda.h", "cudaProfiler.h", "curand.h", "crt/host_defines.h")
-LIBRARIES = {"libcudart.so": "libcudart.so.*", "libcurand.so": "libcurand.so.*"}
+# What PyCUDA is compiled with; of libraries it needs the driver alone.
+HEADERS = ("cuda.h", "cudaProfiler.h", "crt/host_defines.h")
+# Its own configuration file. With CURAND, it would load on no machine that lacks CUDA's libraries.
+CONFIGURATION = """\
+CUDA_ROOT = {root!r}
+CUDA_INC_DIR = [{include!r}]
+CUDADRV_LIB_DIR = [{root!r}]
+CUDA_ENABLE_CURAND = False
+CXXFLAGS = ["-O1", "-w"]
+"""
 
 
 def main() -> int:
@@ -95,7 +103,6 @@ def keep(wheel: Path) -> Path:
 
 def build(work: Path) -> Path | None:
     """Return the wheel; nothing where the source is not to be had. A failed build is an error."""
-    root = lay_out(work / "cuda")
     try:
         # A wheel of somebody else's would be linked against another toolkit.
         pip("download", "--quiet", "--no-deps", "--no-binary", "pycuda", "--dest", str(work),
@@ -103,17 +110,14 @@ def build(work: Path) -> Path | None:
     except subprocess.CalledProcessError as error:
         print(f"PyCUDA is not built: its source is not to be had: {last_line(error)}")
         return None
-    (source,) = work.glob("pycuda-*.tar.gz")
-    environment = os.environ | {
-        "CUDA_ROOT": str(root),
-        "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        # Boost's headers warn thousands of times.
-        "CXXFLAGS": f"-I{root / 'include'} -O1 -w",
-        "LDFLAGS": f"-L{root / 'lib64'}",
-    }
+    (archive,) = work.glob("pycuda-*.tar.gz")
+    shutil.unpack_archive(archive, work)
+    (source,) = (path for path in work.glob("pycuda-*") if path.is_dir())
+    root = stand_in(work)
+    text = CONFIGURATION.format(root=str(root), include=str(TOOLKIT / "include"))
+    (source / "siteconf.py").write_text(text)
     try:
-        pip("wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", str(work / "wheel"),
-            str(source), environment=environment)  # fmt: skip
+        pip("wheel", "--no-deps", "--wheel-dir", str(work / "wheel"), str(source))
     except subprocess.CalledProcessError as error:
         lines = (error.stdout + error.stderr).splitlines()
         raise SystemExit("\n".join(["PyCUDA does not build:", *lines[-30:]])) from error
@@ -121,21 +125,18 @@ def build(work: Path) -> Path | None:
     return wheel
 
 
-def lay_out(root: Path) -> Path:
-    """Make a toolkit of links: include, lib64 with unversioned names, bin/nvcc."""
-    (root / "lib64").mkdir(parents=True)
-    (root / "include").symlink_to(TOOLKIT / "include")
-    (root / "bin").symlink_to(TOOLKIT / "bin")
-    for name, pattern in LIBRARIES.items():
-        found = next(iter(sorted((TOOLKIT / "lib").glob(pattern))), None)
-        if found is None:
-            raise SystemExit(f"PyCUDA does not build: there is no {pattern} in {TOOLKIT / 'lib'}")
-        (root / "lib64" / name).symlink_to(found)
-    empty = root / "empty.c"
-    empty.write_text("")
-    # The driver itself comes with the card's machine: here its name is enough.
-    command = [compiler(), "-shared", "-Wl,-soname,libcuda.so.1", str(empty), "-o"]
-    subprocess.run([*command, str(root / "lib64" / "libcuda.so")], check=True)
+def stand_in(work: Path) -> Path:
+    """Make a library to link against: the driver itself comes with the card's machine.
+
+    It has every name of the header, since linkers forget a library that gives them nothing.
+    """
+    root = work / "cuda"
+    root.mkdir()
+    names = sorted(set(re.findall(r"\bcu[A-Z]\w*", (TOOLKIT / "include" / "cuda.h").read_text())))
+    source = root / "names.c"
+    source.write_text("".join(f"void {name}(void) {{}}\n" for name in names))
+    command = [compiler(), "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", str(source), "-o"]
+    subprocess.run([*command, str(root / "libcuda.so")], check=True)
     return root
 
 
@@ -144,9 +145,9 @@ def last_line(error: subprocess.CalledProcessError) -> str:
     return lines[-1] if lines else str(error)
 
 
-def pip(*arguments: str, environment: dict[str, str] | None = None) -> None:
+def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 if __name__ == "__main__":
