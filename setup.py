@@ -24,6 +24,20 @@ RTX = [
     "tensorrt-rtx-cu12==1.7.1.116; platform_system == 'Linux' and platform_machine == 'x86_64'"
     " and python_version < '3.14'",
 ]
+# What PyCUDA, the tests' stub of the driver and the kernels are compiled with, without a card.
+_CUDA_WHEELS = " ; platform_system == 'Linux' and platform_machine == 'x86_64'"
+CUDA_TOOLS = [
+    name + _CUDA_WHEELS
+    for name in (
+        "nvidia-cuda-nvcc==13.5.37",
+        "nvidia-cuda-runtime==13.5.37",
+        "nvidia-cuda-profiler-api==13.5.25",
+        "nvidia-cuda-nvrtc==13.5.37",
+        # The last that compiles for compute capability 7.2 (Xavier).
+        "nvidia-cuda-nvrtc-cu12==12.9.86",
+    )
+]
+CUDA = ["pycuda>=2024.1"]
 DEV = [
     *TEST,
     *BAGS,
@@ -36,6 +50,7 @@ DEV = [
     "types-tqdm",
     # What is emitted is compiled in tests.
     *RTX,
+    *CUDA_TOOLS,
 ]
 # One set that was tested together; PyPI's other ROS distributions do not mix with it.
 ROS = [
@@ -95,7 +110,8 @@ setup(
         "bags": BAGS,
         "signing": SIGNING,
         "ros": ROS,
-        "tensorrt": ["tensorrt>=8.6", "pycuda>=2024.1"],
+        "cuda": CUDA,
+        "tensorrt": ["tensorrt>=8.6", *CUDA],
         "tensorrt-rtx": RTX,
         "train": ["torch>=2.4"],
         "test": TEST,

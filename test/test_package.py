@@ -186,3 +186,9 @@ def test_starting_the_command_line_loads_nothing_heavy():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_one_module_imports_pycuda():
+    names = re.compile(r"(?:import|from|import_module\(\")\s*pycuda\b")
+    found = [path for path in PACKAGE.rglob("*.py") if names.search(path.read_text("utf-8"))]
+    assert [path.relative_to(PACKAGE).as_posix() for path in found] == ["engines/cuda/driver.py"]

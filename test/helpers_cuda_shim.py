@@ -1,0 +1,34 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels compiled for this machine's processor, as a module that the driver's stub loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from helpers_cuda_stub import TEST, built, compile_with
+
+SHIM = TEST / "cuda_shim" / "cuda_shim.h"
+KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(')
+
+
+def build_image(source: Path) -> bytes:
+    """Return the module's image: a shared library with every kernel of `source` in it."""
+    text = source.read_text(encoding="utf-8")
+    kernels = KERNEL.findall(text)
+    assert kernels, f"{source} has no kernel"
+    main = f'#include "{SHIM}"\n#include "{source}"\n'
+    main += "".join(f"SHIM_KERNEL({name})\n" for name in kernels)
+
+    def make(target: Path) -> None:
+        unit = target.with_name(f"{target.name}.cpp")
+        unit.write_text(main)
+        # No joining of products and sums: the device's compilers are told the same.
+        command = ["g++", "-std=c++17", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fPIC"]
+        command += ["-ffp-contract=off", "-shared", str(unit), "-o", str(target)]
+        compile_with(command)
+        unit.unlink()
+
+    inputs = [main.encode(), SHIM.read_bytes(), source.read_bytes()]
+    return built(f"{source.stem}.so", inputs, make).read_bytes()
