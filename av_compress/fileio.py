@@ -109,6 +109,31 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+# Hexadecimal digits of a SHA-256.
+_DIGITS = 64
+
+
+def write_hashed(path: Path, data: bytes) -> None:
+    """Write `data` behind its own SHA-256 and a line feed; see `read_hashed`.
+
+    Raises:
+        AvCompressError: the disk is full or the folder cannot be written.
+
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(f"{sha256_bytes(data)}\n".encode() + data)
+
+
+def read_hashed(path: Path) -> bytes:
+    """Return what `write_hashed` wrote; nothing where the file is absent or damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return b""
+    digest, data = content[:_DIGITS], content[_DIGITS + 1 :]
+    return data if digest == sha256_bytes(data).encode() else b""
+
+
 @contextmanager
 def atomic_directory(path: Path, owner_mark: str) -> Iterator[Path]:
     """Yield an empty folder that takes `path`'s place on success and vanishes on any exception.

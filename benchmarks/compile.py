@@ -38,7 +38,8 @@ from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, m
 from av_compress.compress.refine.insert import insert_affines
 from av_compress.compress.refine.refine import affines_of, choose_affines, layer_inputs
 from av_compress.engines.plans.options import CompileOptions
-from av_compress.engines.tensorrt import compile_plan, load_module
+from av_compress.engines.tensorrt.compile import compile_plan
+from av_compress.engines.tensorrt.module import load_module
 from av_compress.tensors import Tensors
 
 ROOT = Path(__file__).parent.parent

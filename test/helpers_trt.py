@@ -11,7 +11,7 @@ import pytest
 
 from av_compress.engines.plans.layers import PlanLayer
 from av_compress.engines.plans.options import CompileOptions
-from av_compress.engines.tensorrt import compile_plan as compile_for
+from av_compress.engines.tensorrt.compile import compile_plan as compile_for
 from av_compress.errors import EngineError
 
 ADA = CompileOptions(capabilities=("8.9",))

@@ -19,12 +19,13 @@ from helpers_data import MemorySource, frames
 from helpers_models import prepared
 
 from av_compress.build import keys
-from av_compress.build.cache import CalibrationCache, cache_folder
+from av_compress.build.cache import CalibrationCache
 from av_compress.build.calibration import calibrate
 from av_compress.build.keys import ObservationKey
 from av_compress.build.observing import CachedObserving, DirectObserving, Observation
 from av_compress.build.recipe import ThresholdConfig
 from av_compress.build.samples import SampleSet
+from av_compress.cachefolder import cache_folder
 from av_compress.compress.observe.statistics import Statistics, Wanted
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
 from av_compress.data.images import content_sha256

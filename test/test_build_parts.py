@@ -15,7 +15,7 @@ import yaml
 from helpers_data import picture
 from test_build import with_depthwise
 
-from av_compress.build.cache import cache_folder
+from av_compress.cachefolder import cache_folder
 from av_compress.cli.main import main
 from av_compress.engines.bundle import load_bundle
 

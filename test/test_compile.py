@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -30,7 +29,8 @@ from av_compress.compress.graph import GraphIndex
 from av_compress.engines.bundle import load_bundle
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.engines.plans.store import PlanStore
-from av_compress.engines.tensorrt import compile_plan, load_module
+from av_compress.engines.tensorrt.compile import compile_plan
+from av_compress.engines.tensorrt.module import load_module
 from av_compress.errors import EngineError, MissingExtraError, UsageError
 from av_compress.fileio import sha256_file
 
@@ -89,10 +89,6 @@ def test_an_unchanged_bundle_is_not_compiled_again(bundle: Path, monkeypatch):
     first.path.write_bytes(b"half of it")
     assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen).found
     assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen, anew=True).found
-    # A plan for one card says nothing of the card that it is asked for on now.
-    monkeypatch.setattr(compiling, "BOUND_TO_CARD", {"tensorrt_rtx"})
-    assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen).found
-    monkeypatch.undo()
     other = CompileOptions(capabilities=("8.6", "12.0"))
     assert not compile_bundle(load_bundle(bundle), "tensorrt_rtx", other, unseen).found
     assert len(PlanStore.of(bundle).records()) == 2
@@ -228,17 +224,6 @@ def test_a_backend_that_is_not_installed_is_named(bundle: Path, capsys):
         load_module("tensorrt")
     with pytest.raises(UsageError, match="allowed: tensorrt, tensorrt_rtx"):
         load_module("onnxruntime")
-
-
-def test_a_builder_that_chooses_types_itself_is_refused():
-    """TensorRT 8.6, as far as its enumerations go."""
-    weak = SimpleNamespace(
-        __version__="8.6.1",
-        NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0, EXPLICIT_PRECISION=1),
-        BuilderFlag=SimpleNamespace(FP16=0, INT8=1),
-    )
-    with pytest.raises(EngineError, match=r"TensorRT 8\.6\.1 takes no types from the graph"):
-        compile_plan(weak, b"", ADA)
 
 
 def test_a_compilation_can_be_stopped():

@@ -22,7 +22,7 @@ from trt_stand_in.operator_types import TAKES
 from av_compress.compress.plan.precision import PrecisionRules, make_plan
 from av_compress.engines.plans.layers import parse_layers
 from av_compress.engines.plans.options import CompileOptions
-from av_compress.engines.tensorrt import compile_plan
+from av_compress.engines.tensorrt.compile import compile_plan
 from av_compress.errors import EngineError, UsageError
 
 TYPED = VERSIONS[1:]

@@ -18,7 +18,7 @@ from test_trt_stand_in_building import TYPED, Bench, Log, dynamic
 from trt_stand_in import VERSIONS, make_module
 
 from av_compress.engines.plans.options import CompileOptions
-from av_compress.engines.tensorrt import compile_plan
+from av_compress.engines.tensorrt.compile import compile_plan
 
 MODEL = convolution().model(17).SerializeToString()
 

@@ -12,33 +12,13 @@ from pathlib import Path
 from av_compress.build.keys import ObservationKey
 from av_compress.compress.observe.statistics import Statistics
 from av_compress.compress.observe.store import read_header, read_store, write_store
-from av_compress.errors import DataError, UsageError
+from av_compress.errors import DataError
 
 # The entries that were used longest ago make room for new ones.
 LIMIT_BYTES = 1 << 30
-VARIABLE = "AV_COMPRESS_CACHE"
 # An entry that agrees in fewer parts of the key than this is about something else.
 _NEAR = 3
 _PARTS = len(fields(ObservationKey))
-
-
-def cache_folder() -> Path:
-    """Return where what can be computed again is kept: $AV_COMPRESS_CACHE or ~/.cache/av_compress.
-
-    Raises:
-        UsageError: there is no home folder and the variable is not set.
-
-    """
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named)
-    try:
-        return Path.home() / ".cache" / "av_compress"
-    except RuntimeError as error:
-        raise UsageError(
-            f"there is no home folder for the calibration cache; set {VARIABLE}, or build with "
-            "--no-cache"
-        ) from error
 
 
 @dataclass(frozen=True)

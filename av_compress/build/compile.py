@@ -6,19 +6,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from av_compress.cachefolder import cache_folder
+from av_compress.compress.emit.builder_half import fp32_nodes
+from av_compress.compress.emit.implicit import without_pairs
 from av_compress.compress.emit.strip import strip
 from av_compress.compress.states import weighted_nodes
 from av_compress.engines.bundle import Bundle
+from av_compress.engines.cuda import Device
+from av_compress.engines.machine import card_name, describe, find_card
 from av_compress.engines.plans.account import AskedNode, PlanAccount, account_for
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.engines.plans.store import PlanRecord, PlanTarget
-from av_compress.engines.tensorrt import CompiledPlan, Progress, compile_plan, load_module
+from av_compress.engines.tensorrt.compile import CompiledPlan, NetworkSource, compile_plan
+from av_compress.engines.tensorrt.module import (
+    compiles_ahead_of_time,
+    load_module,
+    takes_ranges,
+    types_from_graph,
+)
+from av_compress.engines.tensorrt.progress import Progress
+from av_compress.engines.tensorrt.timing import TimingCache
 from av_compress.engines.trust.signatures import signature_path
 from av_compress.errors import EngineError
 from av_compress.fileio import canonical_json, sha256_bytes
@@ -26,10 +39,9 @@ from av_compress.fileio import canonical_json, sha256_bytes
 if TYPE_CHECKING:
     from tensorrt_api import TensorRT
 
-# The form that is compiled.
+# The form that is compiled where types come from the graph, and where they do not.
 FORM = "tensorrt"
-# Whose plans fit the card that they are compiled on alone: a bundle may have come from another.
-BOUND_TO_CARD = frozenset({"tensorrt"})
+UNTYPED_FORM = "tensorrt_8"
 
 # Label -> what shows the progress of that work.
 Watching = Callable[[str], Progress | None]
@@ -69,8 +81,9 @@ def compile_bundle(
     options: CompileOptions,
     watching: Watching,
     anew: bool = False,
+    device: int | str = 0,
 ) -> Compilation:
-    """Compile a bundle's artefact, unless the same was compiled earlier for any card.
+    """Compile a bundle's artefact, unless the same was compiled earlier for the same devices.
 
     Args:
         bundle: verified.
@@ -78,6 +91,7 @@ def compile_bundle(
         options: for which device, and how.
         watching: gives what shows the progress.
         anew: compile though it is there.
+        device: index or UUID of the card, where the backend compiles on the card alone.
 
     Raises:
         BundleError: there is no artefact for the backend, or it was changed.
@@ -87,27 +101,73 @@ def compile_bundle(
         AvCompressError: the plan cannot be written.
 
     """
-    trt, model = load_module(backend), bundle.read_artefact(FORM)
-    target = PlanTarget.of(FORM, sha256_bytes(model), backend, str(trt.__version__), options)
+    trt = load_module(backend)
+    card = None if compiles_ahead_of_time(trt) else find_card(device)
+    emitter = UNTYPED_FORM if _untyped(trt, options) else FORM
+    model = bundle.read_artefact(emitter)
+    target = PlanTarget.of(
+        emitter, sha256_bytes(model), backend, str(trt.__version__), options, card_name(card)
+    )
     store = bundle.plans()
+    # Whether a plan that is bound to a card fits this one is known only where the card is.
+    findable = compiles_ahead_of_time(trt) or card is not None
     with store.compiling(target):
-        record = None if anew or backend in BOUND_TO_CARD else store.find(target)
+        record = store.find(target) if findable and not anew else None
         found = record is not None
         if record is None:
-            plan = compile_plan(trt, model, options, watching("compile"))
-            account = _accounts(trt, model, plan, options, watching)
-            record = PlanRecord(
-                target=target,
-                sha256=sha256_bytes(plan.data),
-                bytes=len(plan.data),
-                seconds=round(plan.seconds, 3),
-                warnings=plan.warnings,
-                account=account,
-            )
-            store.keep(record, plan.data)
+            record, data = _compile(trt, target, model, options, card, watching)
+            store.keep(record, data)
     path = store.folder / f"{target.key}.plan"
     warnings = [*_warnings(record.account), *_signing(bundle, store.record_path(target.key))]
     return Compilation(record, path, found, tuple(warnings))
+
+
+def _untyped(trt: TensorRT, options: CompileOptions) -> bool:
+    """Tell whether the builder takes no types from the graph, or no pairs on what is asked."""
+    return not types_from_graph(trt) or (options.dla_core is not None and takes_ranges(trt))
+
+
+def source_of(trt: TensorRT, model: bytes, options: CompileOptions) -> NetworkSource:
+    """Say what a plan is made of: pairs and types, or what stands for them in this version."""
+    if not _untyped(trt, options):
+        return NetworkSource(model)
+    graph = onnx.load_model_from_string(model)
+    half = fp32_nodes(graph)
+    if options.dla_core is None:
+        return NetworkSource(model, half)
+    floats, ranges = without_pairs(graph)
+    return NetworkSource(floats.SerializeToString(), half, ranges)
+
+
+def _compile(
+    trt: TensorRT,
+    target: PlanTarget,
+    model: bytes,
+    options: CompileOptions,
+    card: Device | None,
+    watching: Watching,
+) -> tuple[PlanRecord, bytes]:
+    timings = _timings(target) if card is not None else None
+    source = source_of(trt, model, options)
+    plan = compile_plan(trt, source, options, watching("compile"), timings)
+    account = _accounts(trt, model, plan, options, watching)
+    record = PlanRecord(
+        target=target,
+        sha256=sha256_bytes(plan.data),
+        bytes=len(plan.data),
+        seconds=round(plan.seconds, 3),
+        warnings=plan.warnings,
+        account=account,
+        machine=describe(card),
+        timing_cache=plan.timing_cache,
+    )
+    return record, plan.data
+
+
+def _timings(target: PlanTarget) -> TimingCache:
+    """Return what was timed by this version on this card."""
+    which = canonical_json([target.backend, target.version, target.card])
+    return TimingCache(cache_folder() / "timing" / f"{sha256_bytes(which.encode())[:16]}.cache")
 
 
 def _signing(bundle: Bundle, record: Path) -> list[str]:
@@ -130,8 +190,10 @@ def _accounts(
     if all(node["asked"] != "int8" for node in content["nodes"]):
         return content
     twin = strip(graph)
+    source = source_of(trt, model, options)
     try:
-        made = compile_plan(trt, twin.SerializeToString(), options, watching("compare"))
+        floats_alone = replace(source, model=twin.SerializeToString(), ranges={})
+        made = compile_plan(trt, floats_alone, options, watching("compare"))
     except EngineError:
         # It is there to compare with, not to be served.
         return content
@@ -142,6 +204,9 @@ def _accounts(
 
 def account_of(graph: onnx.ModelProto, plan: CompiledPlan) -> PlanAccount:
     """Hold a plan against the model that it was compiled of."""
+    if not plan.layers:
+        # Nothing is known: neither that a node is what it was to be, nor that it is not.
+        return account_for((), (), {})
     asked = [
         AskedNode(name, state.precision, state.weights)
         for name, state in weighted_nodes(graph).items()
@@ -157,6 +222,8 @@ def _content(account: PlanAccount) -> dict[str, Any]:
 
 def _warnings(account: Mapping[str, Any]) -> list[str]:
     found = []
+    if not account["kernels"]:
+        found.append("this TensorRT does not tell what it made of the model: see its own log")
     differing = [node for node in account["nodes"] if node["differs"]]
     if differing:
         names = ", ".join(f"{node['node']} ({node['achieved']})" for node in differing[:5])

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import onnx
 
-from av_compress.build.cache import CalibrationCache, cache_folder
+from av_compress.build.cache import CalibrationCache
 from av_compress.build.keys import ObservationKey
 from av_compress.build.samples import SampleSet
+from av_compress.cachefolder import cache_folder
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
 from av_compress.data.images import content_sha256
 from av_compress.errors import AvCompressError, DataError

@@ -15,11 +15,11 @@ from typing import Any
 import onnx
 
 from av_compress.build.basis import Basis
-from av_compress.build.cache import cache_folder
 from av_compress.build.checks import loss_by_limits, worst_class_loss
 from av_compress.build.gates import Judge, measuring_pipeline
 from av_compress.build.recipe import SearchConfig
 from av_compress.build.versions import tool_versions
+from av_compress.cachefolder import cache_folder
 from av_compress.compress.emit.quantize import narrow_plan
 from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.compress.search.journal import Journal

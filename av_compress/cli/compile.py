@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from av_compress.build.compile import Compilation
     from av_compress.engines.plans.options import CompileOptions
-    from av_compress.engines.tensorrt import Progress
+    from av_compress.engines.tensorrt.progress import Progress
 
 HELP = "compile a bundle's model into a TensorRT plan; exit code 1 where it is refused"
 
@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
         print(_text(made))
     for warning in made.warnings:
         print(f"av-compress compile: warning: {warning}", file=sys.stderr)
-    return 1 if args.strict and made.differing else 0
+    unknown = not made.account["kernels"]
+    return 1 if args.strict and (made.differing or unknown) else 0
 
 
 def _options(args: argparse.Namespace) -> CompileOptions:

@@ -294,7 +294,9 @@ class Run:
         if context is None:
             self.fault("a context was freed while its run was on a stream")
             return
-        context.waiting.remove(self.stream)
+        # Of a graph it runs again and again, and was enqueued once.
+        if self.stream in context.waiting:
+            context.waiting.remove(self.stream)
         failed = _failure(self.control)
         if failed:
             self.fault(failed)

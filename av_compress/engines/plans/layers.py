@@ -119,7 +119,7 @@ def parse_layers(lines: Iterable[str]) -> tuple[PlanLayer, ...]:
     for message in lines:
         for line in message.splitlines() if "LayerType: " in message else ():
             match = _LAYER.match(line)
-            if match is not None and match["kind"] not in _SYNCHRONISING:
+            if match is not None and not only_synchronises(match["kind"]):
                 found.append(_layer(match))
     return tuple(found)
 
@@ -132,11 +132,17 @@ def _layer(match: re.Match[str]) -> PlanLayer:
         constants=_tensors(match["constants"] or ""),
         outputs=_tensors(match["outputs"]),
         tactic=match["tactic"],
-        nodes=_nodes(match["rest"].partition("Metadata: ")[2]),
+        nodes=nodes_of(match["rest"].partition("Metadata: ")[2]),
     )
 
 
-def _nodes(metadata: str) -> tuple[str, ...]:
+def only_synchronises(kind: str) -> bool:
+    """Tell whether layers of a kind order others in time and move nothing."""
+    return kind in _SYNCHRONISING
+
+
+def nodes_of(metadata: str) -> tuple[str, ...]:
+    """Name the ONNX nodes that a layer's metadata says it was made of."""
     entries = (_NODE.fullmatch(entry) for entry in metadata.split(_BETWEEN_NODES))
     return tuple(dict.fromkeys(entry[1] for entry in entries if entry is not None))
 

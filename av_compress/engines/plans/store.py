@@ -10,7 +10,7 @@ import json
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from av_compress.errors import AvCompressError, EngineError
 from av_compress.fileio import atomic_file, canonical_json, sha256_bytes, write_text
 
 FOLDER = "plans"
-FORMAT = 1
+FORMAT = 2
 _KEY_LENGTH = 16
 
 
@@ -36,6 +36,8 @@ class PlanTarget:
         backend: `tensorrt` or `tensorrt_rtx`.
         version: of the backend's package.
         options: see `CompileOptions`.
+        card: name and compute capability of the card that it was compiled on and fits alone;
+            empty where it fits every card of its capabilities.
 
     """
 
@@ -44,15 +46,21 @@ class PlanTarget:
     backend: str
     version: str
     options: Mapping[str, Any]
+    card: str = ""
 
     @staticmethod
     def of(
-        emitter: str, artefact_sha256: str, backend: str, version: str, options: CompileOptions
+        emitter: str,
+        artefact_sha256: str,
+        backend: str,
+        version: str,
+        options: CompileOptions,
+        card: str = "",
     ) -> PlanTarget:
         """Make the target of a plan."""
         # As JSON gives it back.
         plain = json.loads(canonical_json(asdict(options)))
-        return PlanTarget(emitter, artefact_sha256, backend, version, plain)
+        return PlanTarget(emitter, artefact_sha256, backend, version, plain, card)
 
     @property
     def key(self) -> str:
@@ -71,6 +79,8 @@ class PlanRecord:
         seconds: how long it took to compile.
         warnings: what parser and builder warned of.
         account: what the compiler made of the model, see `PlanAccount`.
+        machine: what it was compiled on, see `engines.machine.describe`; without a card empty.
+        timing_cache: hash of the timings that it was compiled with; empty without any.
         format: of this record.
 
     """
@@ -81,6 +91,8 @@ class PlanRecord:
     seconds: float
     warnings: tuple[str, ...]
     account: Mapping[str, Any]
+    machine: Mapping[str, str] = field(default_factory=dict)
+    timing_cache: str = ""
     format: int = FORMAT
 
 

@@ -1,0 +1,257 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The running half: a plan that runs tensors, with copies beside the execution."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from av_compress.engines.base import RunResult
+from av_compress.engines.cuda import CudaContext, CudaError
+from av_compress.engines.tensorrt.load import load_plan
+from av_compress.engines.tensorrt.log import make_log
+from av_compress.engines.tensorrt.runtime_cache import RuntimeCache, make_context
+from av_compress.engines.tensorrt.slots import Slot
+from av_compress.engines.tensorrt.tensors import read_border
+from av_compress.errors import EngineError
+from av_compress.tensors import Tensors
+
+if TYPE_CHECKING:
+    from tensorrt_api import TensorRT
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a plan runs.
+
+    Attributes:
+        slots: frames that may be on the card at once; from 2 on one's copies run beside another's
+            execution.
+        graph: launch the plan as one CUDA graph where its shapes are fixed and it can be captured.
+        host_code: let the plan bring code for the host along; see `engines.trust.host_code`.
+        dla_core: DLA core that runs it; None: the GPU.
+
+    """
+
+    slots: int = 2
+    graph: bool = True
+    host_code: bool = False
+    dla_core: int | None = None
+
+
+class TensorRTEngine:
+    """A plan, loaded. Owns its CUDA context's use: made, used and closed by one thread.
+
+    `run` takes one frame all the way. `submit` and `collect` apart let the copies of one frame run
+    while another executes: results come in the order of submission. Nothing is allocated for a
+    frame, and the only wait is that for its outputs.
+
+    Attributes:
+        inputs: see `Engine`.
+        outputs: see `Engine`.
+        description: see `Engine`.
+        max_batch: largest batch that the plan was compiled for; 1 where it is fixed.
+
+    """
+
+    def __init__(
+        self,
+        trt: TensorRT,
+        plan: bytes,
+        cuda: CudaContext,
+        options: RunOptions | None = None,
+        cache: RuntimeCache | None = None,
+    ) -> None:
+        """Load a plan whose hash was verified.
+
+        Args:
+            trt: the backend's module.
+            plan: the plan.
+            cuda: of the device that it was compiled for, opened in this thread; is closed with
+                the engine, or where loading fails.
+            options: how it runs.
+            cache: what an earlier run compiled for this card just in time (TensorRT for RTX).
+
+        Raises:
+            EngineError: TensorRT refuses the plan, or its border cannot be served.
+            CudaError: device memory does not suffice, or the device fails.
+
+        """
+        options = options or RunOptions()
+        self._trt, self._cuda = trt, cuda
+        self._closed = False
+        self._cache: RuntimeCache | None = None
+        self._log = make_log(trt)
+        try:
+            with cuda.active():
+                self._load(plan, options, cache)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, plan: bytes, options: RunOptions, cache: RuntimeCache | None) -> None:
+        trt, cuda = self._trt, self._cuda
+        self._runtime, self._engine = load_plan(
+            trt, self._log, plan, options.host_code, options.dla_core
+        )
+        self._context: Any = make_context(self._engine, cache)
+        if self._context is None:
+            raise EngineError(
+                f"TensorRT makes no execution context: {self._log.said() or 'it says not why'}; "
+                f"{cuda.free_bytes() >> 20} MiB of device memory are free"
+            )
+        self._border = read_border(trt, self._engine, self._context)
+        self.inputs, self.outputs = self._border.inputs, self._border.outputs
+        self.max_batch = self._border.batches[1] if self._border.batches else 1
+        self._upload, self._compute, self._download = (cuda.stream() for _ in range(3))
+        self._slots = [Slot(cuda, self._border) for _ in range(max(1, options.slots))]
+        self._free, self._busy = deque(self._slots), deque[Slot]()
+        self._graphs = options.graph and self._border.batches is None and self._capture()
+        launched = "CUDA graph" if self._graphs else "enqueued"
+        self.description = f"TensorRT {trt.__version__}, {cuda.device.name}, {launched}"
+        self._cache = cache
+
+    def run(self, tensors: Tensors) -> RunResult:
+        """Run once; see `Engine.run`.
+
+        Raises:
+            EngineError: an input does not fit, the plan does not run, or submitted frames were
+                not collected.
+
+        """
+        if self._busy:
+            raise EngineError("frames were submitted and not collected; collect them before a run")
+        self.submit(tensors)
+        return self.collect()
+
+    def submit(self, tensors: Tensors) -> None:
+        """Put a frame on its way and return at once; its arrays may be changed then.
+
+        Raises:
+            EngineError: an input does not fit, or every slot is taken: collect first.
+
+        """
+        self._check_open()
+        self._check(tensors)
+        if not self._free:
+            raise EngineError(f"all {len(self._slots)} slots are taken; collect a result first")
+        slot = self._free[0]
+        with self._cuda.active():
+            slot.upload(tensors, self._upload)
+            self._compute.wait(slot.uploaded)
+            slot.started.record(self._compute)
+            if slot.graph is not None:
+                slot.graph.launch(self._compute)
+            else:
+                self._enqueue(slot, tensors)
+            slot.executed.record(self._compute)
+            slot.download(self._shapes(tensors), self._download)
+        self._busy.append(self._free.popleft())
+
+    def collect(self) -> RunResult:
+        """Wait for the oldest submitted frame; its arrays are valid until its slot is used again.
+
+        Raises:
+            EngineError: nothing was submitted, or the device failed.
+
+        """
+        self._check_open()
+        if not self._busy:
+            raise EngineError("nothing was submitted")
+        slot = self._busy.popleft()
+        self._free.append(slot)
+        with self._cuda.active():
+            return slot.result()
+
+    def close(self) -> None:
+        """Free the plan and everything on the device; calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._cache is not None and not self._cuda.lost:
+            # What was compiled just in time is in it by now.
+            self._cache.keep()
+        for name in ("_context", "_engine", "_runtime"):
+            if hasattr(self, name):
+                # In this order: each needs the next; destruction needs the device's context.
+                self._drop(name)
+        self._slots, self._free, self._busy = [], deque(), deque()
+        self._cuda.close()
+
+    def _drop(self, name: str) -> None:
+        try:
+            with self._cuda.active():
+                if name == "_context":
+                    self._cuda.synchronize()
+                delattr(self, name)
+        except CudaError:
+            # The device is lost; what was on it is gone.
+            self.__dict__.pop(name, None)
+
+    def _capture(self) -> bool:
+        """Make a graph for each slot; False where the plan cannot be captured."""
+        for slot in self._slots:
+            # The first run allocates and compiles what is missing, which no graph may.
+            self._point(slot)
+            self._execute()
+        self._compute.synchronize()
+        for slot in self._slots:
+            self._point(slot)
+            try:
+                slot.graph = self._cuda.capture(self._compute, self._execute)
+            except (CudaError, EngineError):
+                if self._cuda.lost:
+                    raise
+                for other in self._slots:
+                    other.graph = None
+                return False
+        return True
+
+    def _enqueue(self, slot: Slot, tensors: Tensors) -> None:
+        if self._border.batches is not None:
+            for spec in self.inputs:
+                shape = tuple(tensors[spec.name].shape)
+                if None in spec.shape and not self._context.set_input_shape(spec.name, shape):
+                    raise EngineError(f"the plan takes no {shape} for {spec}: {self._log.said()}")
+        self._point(slot)
+        self._execute()
+
+    def _point(self, slot: Slot) -> None:
+        for name, buffer in slot.device.items():
+            if not self._context.set_tensor_address(name, buffer.address):
+                raise EngineError(f"the plan takes no buffer for {name!r}: {self._log.said()}")
+
+    def _execute(self) -> None:
+        if not self._context.execute_async_v3(self._compute.handle):
+            raise EngineError(f"the plan does not run: {self._log.said() or 'it says not why'}")
+
+    def _shapes(self, tensors: Tensors) -> dict[str, tuple[int, ...]]:
+        if self._border.batches is None:
+            return self._border.largest
+        batch = tensors[self.inputs[0].name].shape[0]
+        return {
+            spec.name: (batch, *self._border.largest[spec.name][1:])
+            if spec.shape[0] is None
+            else self._border.largest[spec.name]
+            for spec in self.outputs
+        }
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed")
+
+    def _check(self, tensors: Tensors) -> None:
+        for spec in self.inputs:
+            array = tensors.get(spec.name)
+            if array is None:
+                raise EngineError(f"input {spec} is missing; given: {', '.join(sorted(tensors))}")
+            if not spec.accepts(array):
+                raise EngineError(f"input {spec} does not accept {array.dtype} {array.shape}")
+            least, most = self._border.batches or (0, 0)
+            if None in spec.shape and not least <= array.shape[0] <= most:
+                raise EngineError(
+                    f"input {spec} has a batch of {array.shape[0]}; the plan was compiled for "
+                    f"{least} to {most}; compile with --batch"
+                )
