@@ -21,7 +21,7 @@ from av_compress.engines.manifest import (
     ModelRecord,
     NodeRecord,
 )
-from av_compress.errors import BundleError, EngineError
+from av_compress.errors import BundleError, UsageError
 from av_compress.fileio import sha256_bytes
 from av_compress.tasks.base import ImageFrame
 
@@ -217,5 +217,5 @@ def test_a_refused_artefact_is_not_served(tmp_path: Path):
 
 
 def test_an_unknown_backend(folder: Path):
-    with pytest.raises(EngineError, match="available: onnxruntime"):
+    with pytest.raises(UsageError, match="allowed: onnxruntime, tensorrt, tensorrt_rtx"):
         load_bundle(folder).open_engine(backend="tensorflow")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from av_compress.engines.pipeline import Pipeline
 from av_compress.engines.plans.store import PlanStore
 from av_compress.engines.trust.keys import TrustedKeys
 from av_compress.engines.trust.signatures import verify_file
-from av_compress.errors import BundleError, ConfigError, EngineError
+from av_compress.errors import BundleError, ConfigError, UsageError
 from av_compress.fileio import sha256_bytes
 from av_compress.tasks.base import Task
 from av_compress.tasks.registry import make_task
 
 MANIFEST_NAME = "manifest.json"
+ONNXRUNTIME = "onnxruntime"
+BACKENDS = (ONNXRUNTIME, "tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -93,48 +96,67 @@ class Bundle:
         """
         return read_verified(self.root, self.record(emitter))
 
-    def default_emitter(self, options: OrtOptions) -> str:
-        """Choose the artefact that suits the provider: `tensorrt`'s form on a GPU, else `cpu`."""
-        wanted = ON_GPU if CUDA in options.providers else ON_CPU
+    def default_emitter(self, options: OrtOptions, backend: str = ONNXRUNTIME) -> str:
+        """Choose the artefact that suits what runs it: `tensorrt`'s form on a GPU, else `cpu`."""
+        on_gpu = backend != ONNXRUNTIME or CUDA in options.providers
+        wanted = ON_GPU if on_gpu else ON_CPU
         return next((name for name in wanted if name in self.manifest.artefacts), wanted[0])
 
-    def open_engine(
-        self,
-        backend: str = "onnxruntime",
-        options: OrtOptions | None = None,
-        emitter: str | None = None,
-    ) -> Engine:
-        """Load a model of this bundle.
-
-        Args:
-            backend: `onnxruntime`.
-            options: how ONNX Runtime runs it.
-            emitter: which artefact; by default the one that suits the provider.
+    def require_accepted(self, emitter: str) -> None:
+        """Refuse an artefact that failed its gate.
 
         Raises:
-            BundleError: the artefact is missing, changed, or failed its gate.
-            EngineError: unknown backend, or the backend refuses the model.
+            BundleError: `no_artefact` or `not_accepted`.
 
         """
-        if backend != "onnxruntime":
-            raise EngineError(f"backend '{backend}' is not available; available: onnxruntime")
-        options = options or OrtOptions()
-        emitter = emitter or self.default_emitter(options)
         record = self.record(emitter)
         if record.refused or (record.gate is not None and not record.gate.passed):
             raise BundleError(
                 "not_accepted", f"{self.root}: the {emitter} artefact failed its gate"
             )
+
+    def open_engine(
+        self,
+        backend: str = ONNXRUNTIME,
+        options: OrtOptions | None = None,
+        emitter: str | None = None,
+        device: int | str = 0,
+    ) -> Engine:
+        """Load a model of this bundle.
+
+        Args:
+            backend: `onnxruntime`, `tensorrt` or `tensorrt_rtx`.
+            options: how ONNX Runtime runs it.
+            emitter: which artefact ONNX Runtime runs; by default the one that suits the provider.
+            device: index or UUID of the card that TensorRT runs it on.
+
+        Raises:
+            BundleError: the artefact is missing, changed, or failed its gate.
+            EngineError: the backend refuses the model, or no plan fits; see `open_plan`.
+            UsageError: unknown backend or device.
+
+        """
+        if backend not in BACKENDS:
+            raise UsageError(f"backend {backend!r} is not allowed; allowed: {', '.join(BACKENDS)}")
+        if backend != ONNXRUNTIME:
+            # Heavy, and of use on a vehicle computer alone.
+            from av_compress.engines.tensorrt.open import open_plan
+
+            return open_plan(self, backend, device)
+        options = options or OrtOptions()
+        emitter = emitter or self.default_emitter(options)
+        self.require_accepted(emitter)
         if FORMS[emitter].computes_pairs(CUDA in options.providers):
             options = replace(options, exact_quantization=True)
         return OnnxRuntimeEngine(self.read_artefact(emitter), options)
 
     def open_pipeline(
         self,
-        backend: str = "onnxruntime",
+        backend: str = ONNXRUNTIME,
         options: OrtOptions | None = None,
         emitter: str | None = None,
         batched: bool = False,
+        device: int | str = 0,
     ) -> Pipeline:
         """Load a model of this bundle together with its task; see `open_engine`.
 
@@ -143,13 +165,20 @@ class Bundle:
             options: see `open_engine`.
             emitter: see `open_engine`.
             batched: take several frames at once, as many as the bundle was built for.
+            device: see `open_engine`.
 
         """
         task = self.task()
-        engine = self.open_engine(backend, options, emitter)
-        if batched:
-            return BatchPipeline(task, engine, self.manifest.max_batch)
-        return Pipeline(task, engine)
+        engine = self.open_engine(backend, options, emitter, device)
+        with ExitStack() as stack:
+            stack.callback(engine.close)
+            made = (
+                BatchPipeline(task, engine, self.manifest.max_batch)
+                if batched
+                else Pipeline(task, engine)
+            )
+            stack.pop_all()
+        return made
 
 
 def load_bundle(root: Path, keys: TrustedKeys | None = None) -> Bundle:

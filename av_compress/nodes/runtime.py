@@ -21,7 +21,7 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from av_compress.engines.bundle import Bundle, load_bundle
+from av_compress.engines.bundle import ONNXRUNTIME, Bundle, load_bundle
 from av_compress.engines.forms import FORMS
 from av_compress.engines.onnxruntime import CUDA, OrtOptions
 from av_compress.engines.trust.keys import TrustedKeys
@@ -172,8 +172,8 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             }
             diagnostics = DiagnosticsOutput(
                 advertise,
-                f"{parameters['backend']} {options.providers[0]}",
-                _identity(bundle, options),
+                _hardware(parameters["backend"], options),
+                _identity(bundle, options, parameters["backend"]),
             )
             batches = BatchMonitor(len(slots), parameters["diagnostics"]["window_s"])
 
@@ -181,7 +181,10 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
                 session = ServingSession(
                     reader=self._role,
                     pipeline=bundle.open_pipeline(
-                        parameters["backend"], options, batched=len(slots) > 1
+                        parameters["backend"],
+                        options,
+                        batched=len(slots) > 1,
+                        device=parameters["gpu_id"],
                     ),
                     channels=channels,
                     batches=batches,
@@ -351,8 +354,12 @@ def _monitor(parameters: Mapping[str, Any]) -> Monitor:
     return Monitor(Limits(deadline_ms=parameters["deadline_ms"], **limits), section["window_s"])
 
 
-def _identity(bundle: Bundle, options: OrtOptions) -> dict[str, str]:
-    emitter = bundle.default_emitter(options)
+def _hardware(backend: str, options: OrtOptions) -> str:
+    return f"{backend} {options.providers[0]}" if backend == ONNXRUNTIME else backend
+
+
+def _identity(bundle: Bundle, options: OrtOptions, backend: str) -> dict[str, str]:
+    emitter = bundle.default_emitter(options, backend)
     share = bundle.record(emitter).int8_mac_share
     quantised = FORMS[emitter].quantised
     otherwise = "float" if quantised == "int8" else quantised

@@ -9,15 +9,15 @@ waited for without need.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
-from helpers_cuda_stub import LIBRARY, Stub
+from helpers_cuda_stub import Stub
 from helpers_qdq import IMAGE, convolution
+from helpers_trt_stub import Launcher
 from test_trt_stand_in_building import dynamic
 from trt_stand_in import VERSIONS, Card, make_module
 
@@ -30,24 +30,6 @@ from av_compress.errors import EngineError
 
 MODEL = convolution().model(17).SerializeToString()
 TYPED = [version for version in VERSIONS if version != "8.6"]
-_HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
-class Launcher:
-    """Puts the stand-in's work into the stub's streams."""
-
-    def __init__(self) -> None:
-        self._driver = ctypes.CDLL(LIBRARY)
-        self._driver.cuLaunchHostFunc.argtypes = [ctypes.c_void_p] * 3
-        # Graphs run a function again and again: none may be collected.
-        self._kept: list[Any] = []
-
-    def __call__(self, stream: int, work: Callable[[], None]) -> None:
-        function = _HOST_FUNCTION(lambda _: work())
-        self._kept.append(function)
-        assert (
-            self._driver.cuLaunchHostFunc(stream, ctypes.cast(function, ctypes.c_void_p), 0) == 0
-        )
 
 
 class Backend:

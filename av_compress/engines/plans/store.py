@@ -228,6 +228,13 @@ class PlanStore:
             return str(error)
         return ""
 
+    def compiled_ns(self, record: PlanRecord) -> int:
+        """Return when a plan was written, in nanoseconds since the epoch; 0 where it is absent."""
+        try:
+            return self._plan_path(record.target.key).stat().st_mtime_ns
+        except OSError:
+            return 0
+
     @contextmanager
     def compiling(self, target: PlanTarget) -> Iterator[None]:
         """Let no other process compile the same plan at the same time; wait where one does.

@@ -1,0 +1,61 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""A node that serves a plan: real middleware, stand-in for TensorRT, stub of the driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers_camera_node import (  # noqa: F401 (fixtures)
+    BEST_EFFORT,
+    DETECTIONS,
+    IMAGE,
+    NAME,
+    activate,
+    expect_detections,
+    probe,
+    raw_image,
+    ros,
+    start,
+)
+from helpers_cuda_stub import Stub
+from helpers_trt_stub import install
+from sensor_msgs.msg import Image
+from test_bundle import write_bundle
+from test_open_plan import as_form, compiled
+from vision_msgs.msg import Detection2DArray
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, stub: Stub) -> Path:
+    # The stub's device outlives the node: fixtures end in the opposite order.
+    return as_form(write_bundle(tmp_path / "bundle"), "tensorrt")
+
+
+def test_a_node_serves_a_plan_and_starts_anew(bundle, activate, probe, monkeypatch):
+    control = install(monkeypatch, "10.13")
+    compiled(bundle, "tensorrt")
+    activate(backend="tensorrt")
+    received: list = []
+    probe.node.create_subscription(Detection2DArray, DETECTIONS, received.append, 10)
+    publisher = probe.node.create_publisher(Image, IMAGE, BEST_EFFORT)
+    probe.until(lambda: publisher.get_subscription_count() == 1, "a subscriber")
+    for second in (7, 8):
+        message = expect_detections(probe, publisher, raw_image(second), received)
+        assert message.header.stamp.sec == second
+        (detection,) = message.detections
+        assert detection.bbox.size_x == pytest.approx(8.0, abs=1e-3)
+    for step in ("deactivate", "cleanup", "configure", "activate"):
+        assert probe.change_state(NAME, step)
+    expect_detections(probe, publisher, raw_image(9), received)
+    assert not control.faults
+
+
+def test_a_node_without_a_plan_stays_unconfigured(bundle, start, probe, monkeypatch):
+    install(monkeypatch, "10.13")
+    start(backend="tensorrt")
+    assert not probe.change_state(NAME, "configure")
+    assert probe.state(NAME) == "unconfigured"
+    compiled(bundle, "tensorrt")
+    assert probe.change_state(NAME, "configure")

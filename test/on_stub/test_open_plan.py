@@ -1,0 +1,188 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a bundle to a running plan: stand-in for TensorRT, real PyCUDA, stub of the driver."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_cuda_stub import Stub
+from helpers_trt_stub import install
+from test_bundle import edit, write_bundle
+
+from av_compress.build.compile import Compilation, compile_bundle
+from av_compress.cli.main import main
+from av_compress.engines.bundle import load_bundle
+from av_compress.engines.cuda import CudaError
+from av_compress.engines.plans.choose import Runner, choose_plan
+from av_compress.engines.plans.options import CompileOptions
+from av_compress.errors import BundleError, EngineError, UsageError
+from av_compress.tasks.base import ImageFrame
+
+FRAME = ImageFrame(np.zeros((16, 16, 3), np.uint8))
+VERSIONS = {"tensorrt": ("8.6", "10.0", "10.3", "10.13", "10.16", "11.0", "11.4")}
+
+
+def as_form(root: Path, emitter: str) -> Path:
+    """Call the bundle's one artefact another form."""
+
+    def change(manifest: dict) -> None:
+        manifest["artefacts"] = {emitter: manifest["artefacts"]["cpu"]}
+
+    edit(root, change)
+    return root
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return as_form(write_bundle(tmp_path / "bundle"), "tensorrt")
+
+
+def compiled(root: Path, backend: str, **options) -> Compilation:
+    if backend == "tensorrt_rtx":
+        options.setdefault("capabilities", ("8.9",))
+    return compile_bundle(
+        load_bundle(root), backend, CompileOptions(**options), lambda label: None
+    )
+
+
+def refusal(root: Path, backend: str = "tensorrt") -> str:
+    with pytest.raises(EngineError) as caught:
+        load_bundle(root).open_engine(backend)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("version", [*VERSIONS["tensorrt"], "rtx-1.7"])
+def test_a_plan_serves_frames(stub: Stub, bundle: Path, monkeypatch, version: str):
+    control = install(monkeypatch, version)
+    backend = "tensorrt_rtx" if version.startswith("rtx") else "tensorrt"
+    if version == "8.6":
+        as_tensorrt_8(bundle)
+    stub.set_capability(0, 8, 9)
+    made = compiled(bundle, backend)
+    pipeline = load_bundle(bundle).open_pipeline(backend)
+    processed = pipeline.process(FRAME)
+    np.testing.assert_allclose(processed.result.boxes, [[2, 4, 10, 12]], atol=1e-5)
+    assert set(processed.spans) == {"preprocess", "h2d", "execute", "d2h", "postprocess"}
+    pipeline.close()
+    assert not control.faults
+    if backend == "tensorrt":
+        assert made.record.machine["compute_capability"] == "8.9"
+        assert made.record.timing_cache
+
+
+def as_tensorrt_8(root: Path) -> None:
+    def change(manifest: dict) -> None:
+        manifest["artefacts"] = {"tensorrt_8": manifest["artefacts"]["tensorrt"]}
+
+    edit(root, change)
+
+
+def test_an_unchanged_bundle_is_found_on_the_same_card_alone(
+    stub: Stub, bundle: Path, monkeypatch
+):
+    install(monkeypatch, "10.3")
+    assert not compiled(bundle, "tensorrt").found
+    assert compiled(bundle, "tensorrt").found
+    stub.set_capability(0, 8, 7)
+    assert not compiled(bundle, "tensorrt").found
+
+
+def test_without_a_plan_the_command_is_named(stub: Stub, bundle: Path, monkeypatch):
+    install(monkeypatch, "10.3")
+    said = refusal(bundle)
+    assert "it holds no plan of tensorrt" in said
+    assert f"run: av-compress compile {bundle} --backend tensorrt" in said
+    install(monkeypatch, "rtx-1.7")
+    stub.set_capability(0, 8, 6)
+    assert said.count("--compute-capability") == 0
+    assert "--compute-capability 8.6" in refusal(bundle, "tensorrt_rtx")
+
+
+def test_each_plan_that_does_not_fit_says_why(stub: Stub, bundle: Path, monkeypatch):
+    stub.set_capability(0, 8, 9)
+    install(monkeypatch, "10.3")
+    made = compiled(bundle, "tensorrt")
+    install(monkeypatch, "10.13")
+    assert "it was compiled by version 10.3" in refusal(bundle)
+    install(monkeypatch, "10.3")
+    stub.set_capability(0, 8, 7)
+    said = refusal(bundle)
+    assert "it was compiled on " in said
+    assert "(8.9), this is" in said
+    stub.set_capability(0, 8, 9)
+    load_bundle(bundle).open_engine("tensorrt").close()
+    made.path.write_bytes(made.path.read_bytes()[:-1])
+    assert "it was changed or damaged" in refusal(bundle)
+    made.path.unlink()
+    assert "cannot be read" in refusal(bundle)
+
+
+def test_a_plan_of_another_model_does_not_fit(stub: Stub, bundle: Path, monkeypatch):
+    install(monkeypatch, "10.3")
+    made = compiled(bundle, "tensorrt")
+    record = made.path.with_suffix(".json")
+    content = json.loads(record.read_text())
+    content["target"]["artefact_sha256"] = "0" * 64
+    record.write_text(json.dumps(content))
+    with pytest.raises(EngineError):
+        load_bundle(bundle).open_engine("tensorrt")
+
+
+def test_capabilities_decide_for_rtx(stub: Stub, bundle: Path, monkeypatch):
+    install(monkeypatch, "rtx-1.7")
+    compiled(bundle, "tensorrt_rtx", capabilities=("8.6", "8.9"))
+    stub.set_capability(0, 12, 0)
+    assert "for compute capability 8.6, 8.9, this card has 12.0" in refusal(bundle, "tensorrt_rtx")
+    stub.set_capability(0, 8, 6)
+    load_bundle(bundle).open_engine("tensorrt_rtx").close()
+
+
+def test_a_refused_artefact_is_not_served_as_a_plan(stub: Stub, tmp_path: Path, monkeypatch):
+    root = as_form(write_bundle(tmp_path / "refused", passed=False), "tensorrt")
+    install(monkeypatch, "10.3")
+    compiled(root, "tensorrt")
+    with pytest.raises(BundleError, match="failed its gate"):
+        load_bundle(root).open_engine("tensorrt")
+
+
+def test_machines_without_a_card_say_what_is_missing(stub: Stub, bundle: Path, monkeypatch):
+    install(monkeypatch, "rtx-1.7")
+    compiled(bundle, "tensorrt_rtx")
+    stub.set_devices(0)
+    with pytest.raises(CudaError) as caught:
+        load_bundle(bundle).open_engine("tensorrt_rtx")
+    assert caught.value.reason == "no_device"
+    # Compiling ahead of time needs none.
+    assert compiled(bundle, "tensorrt_rtx").found
+
+
+def test_another_card_than_there_is_is_refused(stub: Stub, bundle: Path, monkeypatch):
+    install(monkeypatch, "10.3")
+    compiled(bundle, "tensorrt")
+    with pytest.raises(UsageError):
+        load_bundle(bundle).open_engine("tensorrt", device=7)
+
+
+def test_of_several_plans_the_latest_serves(stub: Stub, bundle: Path, monkeypatch):
+    install(monkeypatch, "10.3")
+    plans = [compiled(bundle, "tensorrt", optimization_level=level) for level in (1, 5)]
+    for latest in plans:
+        for plan in plans:
+            os.utime(plan.path, ns=(0, 10**9 * (2 if plan is latest else 1)))
+        store = load_bundle(bundle).plans()
+        artefacts = {"tensorrt": latest.record.target.artefact_sha256}
+        runner = Runner("tensorrt", latest.record.target.version, latest.record.target.card, "8.9")
+        assert choose_plan(bundle, store, runner, artefacts) == latest.record
+
+
+def test_compile_names_the_card(stub: Stub, bundle: Path, monkeypatch, capsys):
+    install(monkeypatch, "10.3")
+    assert main(["compile", str(bundle)]) == 0
+    said = capsys.readouterr().out
+    assert "for: tensorrt 10.3" in said
+    assert main(["inspect", str(bundle)]) == 0
