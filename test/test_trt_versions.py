@@ -235,3 +235,11 @@ def test_without_a_card_it_is_said_where_to_compile(version: str):
         compile_plan(module, MODEL, CompileOptions())
     with pytest.raises(EngineError, match="makes no runtime"):
         load_plan(module, make_log(module), b"")
+
+
+@pytest.mark.parametrize("version", ["8.6", "10.3", "11.4", "rtx-1.7"])
+def test_a_builder_that_fails_says_why(version: str):
+    module, control = make_module(version)
+    control.failures["Builder.build_serialized_network"] = "Requested size was 1 TB: out of memory"
+    with pytest.raises(EngineError, match=r"the builder refuses the model: .*out of memory"):
+        compile_plan(module, MODEL, options_for(module))

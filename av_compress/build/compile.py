@@ -14,7 +14,7 @@ import onnx
 
 from av_compress.cachefolder import cache_folder
 from av_compress.compress.emit.builder_half import fp32_nodes
-from av_compress.compress.emit.implicit import without_pairs
+from av_compress.compress.emit.implicit import calibration_cache, without_pairs
 from av_compress.compress.emit.strip import strip
 from av_compress.compress.states import weighted_nodes
 from av_compress.engines.bundle import Bundle
@@ -34,7 +34,7 @@ from av_compress.engines.tensorrt.progress import Progress
 from av_compress.engines.tensorrt.timing import TimingCache
 from av_compress.engines.trust.signatures import signature_path
 from av_compress.errors import EngineError
-from av_compress.fileio import canonical_json, sha256_bytes
+from av_compress.fileio import canonical_json, sha256_bytes, write_text
 
 if TYPE_CHECKING:
     from tensorrt_api import TensorRT
@@ -115,8 +115,13 @@ def compile_bundle(
         record = store.find(target) if findable and not anew else None
         found = record is not None
         if record is None:
-            record, data = _compile(trt, target, model, options, card, watching)
+            source = source_of(trt, model, options)
+            record, data = _compile(trt, target, model, source, card, watching)
             store.keep(record, data)
+            if source.ranges:
+                # What other tools take in place of pairs, e.g. `trtexec --calib`.
+                path = store.folder / f"{target.key}.calibration"
+                write_text(path, calibration_cache(source.ranges, target.version))
     path = store.folder / f"{target.key}.plan"
     warnings = [*_warnings(record.account), *_signing(bundle, store.record_path(target.key))]
     return Compilation(record, path, found, tuple(warnings))
@@ -143,12 +148,12 @@ def _compile(
     trt: TensorRT,
     target: PlanTarget,
     model: bytes,
-    options: CompileOptions,
+    source: NetworkSource,
     card: Device | None,
     watching: Watching,
 ) -> tuple[PlanRecord, bytes]:
     timings = _timings(target) if card is not None else None
-    source = source_of(trt, model, options)
+    options = target.compile_options()
     plan = compile_plan(trt, source, options, watching("compile"), timings)
     account = _accounts(trt, model, plan, options, watching)
     record = PlanRecord(

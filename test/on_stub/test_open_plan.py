@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -20,7 +21,7 @@ from av_compress.engines.bundle import load_bundle
 from av_compress.engines.cuda import CudaError
 from av_compress.engines.plans.choose import Runner, choose_plan
 from av_compress.engines.plans.options import CompileOptions
-from av_compress.errors import BundleError, EngineError, UsageError
+from av_compress.errors import AvCompressError, BundleError, EngineError, UsageError
 from av_compress.tasks.base import ImageFrame
 
 FRAME = ImageFrame(np.zeros((16, 16, 3), np.uint8))
@@ -186,3 +187,41 @@ def test_compile_names_the_card(stub: Stub, bundle: Path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "for: tensorrt 10.3" in said
     assert main(["inspect", str(bundle)]) == 0
+
+
+def test_dla_takes_the_form_without_types(stub: Stub, tmp_path: Path, monkeypatch):
+    root = as_form(write_bundle(tmp_path / "dla"), "tensorrt_8")
+    control = install(monkeypatch, "10.3")
+    with pytest.raises(UsageError, match="this machine has 0 DLA cores"):
+        compiled(root, "tensorrt", dla_core=0)
+    control.dla_cores = 1
+    made = compiled(root, "tensorrt", dla_core=0)
+    assert made.record.target.emitter == "tensorrt_8"
+    pipeline = load_bundle(root).open_pipeline("tensorrt")
+    assert len(pipeline.process(FRAME).result) == 1
+    pipeline.close()
+
+
+def test_a_disk_that_fills_leaves_no_half_plan(stub: Stub, bundle: Path, monkeypatch):
+    install(monkeypatch, "10.3")
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(AvCompressError, match="No space left on device"):
+            compiled(bundle, "tensorrt")
+    left = [path.name for path in (bundle / "plans").iterdir() if not path.name.endswith(".lock")]
+    assert left == []
+    assert not compiled(bundle, "tensorrt").found
+
+
+def test_a_plan_whose_record_was_never_written_is_compiled_again(
+    stub: Stub, bundle: Path, monkeypatch
+):
+    install(monkeypatch, "10.3")
+    made = compiled(bundle, "tensorrt")
+    made.path.with_suffix(".json").unlink()
+    assert "it holds no plan of tensorrt" in refusal(bundle)
+    assert not compiled(bundle, "tensorrt").found

@@ -10,6 +10,7 @@ waited for without need.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -265,3 +266,31 @@ def test_other_versions_have_no_such_cache(stub: Stub, tmp_path):
     for version in ("8.6", "10.3", "11.4"):
         Backend(version).open(cache=RuntimeCache(tmp_path / "none")).close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_of_the_other_package_is_refused(stub: Stub):
+    plan = Backend("rtx-1.7").compile()
+    with pytest.raises(EngineError, match="refuses the plan"):
+        Backend("11.4").open(plan)
+    assert stub.all_live() == {}
+
+
+def test_another_thread_is_refused_and_disturbs_nothing(stub: Stub, opened: list[TensorRTEngine]):
+    engine = Backend("10.3").open()
+    opened.append(engine)
+    (image,) = images(1)
+    with ThreadPoolExecutor(1) as other, pytest.raises(CudaError) as refusal:
+        other.submit(engine.run, {"x": image}).result()
+    assert refusal.value.reason == "wrong_thread"
+    np.testing.assert_array_equal(engine.run({"x": image}).outputs["y"], expected(MODEL, image))
+
+
+def test_a_lost_device_is_told_and_closing_still_works(stub: Stub):
+    engine = Backend("10.3").open()
+    (image,) = images(1)
+    stub.lose(700)
+    with pytest.raises(CudaError) as refusal:
+        engine.run({"x": image})
+    assert refusal.value.reason == "context_lost"
+    engine.close()
+    stub.reset()

@@ -62,6 +62,14 @@ class PlanTarget:
         plain = json.loads(canonical_json(asdict(options)))
         return PlanTarget(emitter, artefact_sha256, backend, version, plain, card)
 
+    def compile_options(self) -> CompileOptions:
+        """Return the options as they were given."""
+        lists = {"capabilities", "batch", "flags"}
+        given: dict[str, Any] = {
+            key: tuple(value) if key in lists else value for key, value in self.options.items()
+        }
+        return CompileOptions(**given)
+
     @property
     def key(self) -> str:
         """Name of the plan's files."""
