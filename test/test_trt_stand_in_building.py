@@ -363,7 +363,7 @@ def test_without_a_card_only_rtx_builds():
             assert [bench.build() for bench in refused] == [None, None]
         else:
             with pytest.raises(TypeError, match="nullptr"):
-                compile_plan(module, model, CompileOptions())
+                module.Builder(Log.of(module))
 
 
 def test_failures_are_injected_by_name():

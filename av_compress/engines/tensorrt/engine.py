@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from av_compress.engines.base import RunResult
@@ -13,10 +14,10 @@ from av_compress.engines.cuda import CudaContext, CudaError
 from av_compress.engines.tensorrt.load import load_plan
 from av_compress.engines.tensorrt.log import make_log
 from av_compress.engines.tensorrt.runtime_cache import RuntimeCache, make_context
-from av_compress.engines.tensorrt.slots import Slot
+from av_compress.engines.tensorrt.slots import OnDevice, Slot
 from av_compress.engines.tensorrt.tensors import read_border
 from av_compress.errors import EngineError
-from av_compress.tensors import Tensors
+from av_compress.tensors import Array, Tensors
 
 if TYPE_CHECKING:
     from tensorrt_api import TensorRT
@@ -45,8 +46,9 @@ class TensorRTEngine:
     """A plan, loaded. Owns its CUDA context's use: made, used and closed by one thread.
 
     `run` takes one frame all the way. `submit` and `collect` apart let the copies of one frame run
-    while another executes: results come in the order of submission. Nothing is allocated for a
-    frame, and the only wait is that for its outputs.
+    while another executes: results come in the order of submission. `submit_on_device` takes what
+    is prepared on the device itself. Nothing is allocated for a frame, and the only wait is that
+    for its outputs.
 
     Attributes:
         inputs: see `Engine`.
@@ -82,6 +84,7 @@ class TensorRTEngine:
         options = options or RunOptions()
         self._trt, self._cuda = trt, cuda
         self._closed = False
+        self._collected: Slot | None = None
         self._cache: RuntimeCache | None = None
         self._log = make_log(trt)
         try:
@@ -113,6 +116,11 @@ class TensorRTEngine:
         self.description = f"TensorRT {trt.__version__}, {cuda.device.name}, {launched}"
         self._cache = cache
 
+    @property
+    def cuda(self) -> CudaContext:
+        """The device's context, to make in it what prepares its inputs; ends with the engine."""
+        return self._cuda
+
     def run(self, tensors: Tensors) -> RunResult:
         """Run once; see `Engine.run`.
 
@@ -135,20 +143,27 @@ class TensorRTEngine:
         """
         self._check_open()
         self._check(tensors)
-        if not self._free:
-            raise EngineError(f"all {len(self._slots)} slots are taken; collect a result first")
-        slot = self._free[0]
-        with self._cuda.active():
-            slot.upload(tensors, self._upload)
-            self._compute.wait(slot.uploaded)
-            slot.started.record(self._compute)
-            if slot.graph is not None:
-                slot.graph.launch(self._compute)
-            else:
-                self._enqueue(slot, tensors)
-            slot.executed.record(self._compute)
-            slot.download(self._shapes(tensors), self._download)
-        self._busy.append(self._free.popleft())
+        first = tensors[self.inputs[0].name]
+        slot = self._next()
+        self._put(slot, partial(slot.upload, tensors), first.shape[0] if first.ndim else 1, None)
+
+    def submit_on_device(self, fill: OnDevice, batch: int, take: OnDevice | None = None) -> None:
+        """Put frames on their way whose inputs are made on the device.
+
+        Args:
+            fill: puts on the stream what fills the inputs' buffers (name -> buffer, sized for the
+                largest batch, frame after frame).
+            batch: how many frames that is.
+            take: puts on the stream what fetches of the outputs' buffers what is wanted; `collect`
+                then has no outputs, `whole` gets them. None: they are copied whole.
+
+        Raises:
+            EngineError: the plan takes no such batch, or every slot is taken: collect first.
+
+        """
+        self._check_open()
+        self._check_batch(batch)
+        self._put(self._next(), fill, batch, take)
 
     def collect(self) -> RunResult:
         """Wait for the oldest submitted frame; its arrays are valid until its slot is used again.
@@ -162,8 +177,25 @@ class TensorRTEngine:
             raise EngineError("nothing was submitted")
         slot = self._busy.popleft()
         self._free.append(slot)
+        self._collected = slot
         with self._cuda.active():
             return slot.result()
+
+    def whole(self) -> dict[str, Array]:
+        """Fetch all outputs of the frames collected last, of which only a part was taken.
+
+        Raises:
+            EngineError: nothing was collected since the last submission into its slot.
+
+        """
+        self._check_open()
+        slot = self._collected
+        if slot is None:
+            raise EngineError("the outputs are no longer on the device; ask before the next frame")
+        with self._cuda.active():
+            slot.download(self._download)
+            slot.wait()
+            return slot.outputs()
 
     def close(self) -> None:
         """Free the plan and everything on the device; calling it again does nothing."""
@@ -209,11 +241,35 @@ class TensorRTEngine:
                 return False
         return True
 
-    def _enqueue(self, slot: Slot, tensors: Tensors) -> None:
-        if self._border.batches is not None:
-            for spec in self.inputs:
-                shape = tuple(tensors[spec.name].shape)
-                if None in spec.shape and not self._context.set_input_shape(spec.name, shape):
+    def _next(self) -> Slot:
+        if not self._free:
+            raise EngineError(f"all {len(self._slots)} slots are taken; collect a result first")
+        return self._free[0]
+
+    def _put(self, slot: Slot, fill: OnDevice, batch: int, take: OnDevice | None) -> None:
+        if slot is self._collected:
+            self._collected = None
+        slot.batch = batch
+        with self._cuda.active():
+            slot.fill(fill, self._upload)
+            self._compute.wait(slot.uploaded)
+            slot.started.record(self._compute)
+            if slot.graph is not None:
+                slot.graph.launch(self._compute)
+            else:
+                self._enqueue(slot)
+            slot.executed.record(self._compute)
+            if take is None:
+                slot.download(self._download)
+            else:
+                slot.take(take, self._download)
+        self._busy.append(self._free.popleft())
+
+    def _enqueue(self, slot: Slot) -> None:
+        for spec in self.inputs:
+            if None in spec.shape:
+                shape = self._border.shape(spec, slot.batch)
+                if not self._context.set_input_shape(spec.name, shape):
                     raise EngineError(f"the plan takes no {shape} for {spec}: {self._log.said()}")
         self._point(slot)
         self._execute()
@@ -227,17 +283,6 @@ class TensorRTEngine:
         if not self._context.execute_async_v3(self._compute.handle):
             raise EngineError(f"the plan does not run: {self._log.said() or 'it says not why'}")
 
-    def _shapes(self, tensors: Tensors) -> dict[str, tuple[int, ...]]:
-        if self._border.batches is None:
-            return self._border.largest
-        batch = tensors[self.inputs[0].name].shape[0]
-        return {
-            spec.name: (batch, *self._border.largest[spec.name][1:])
-            if spec.shape[0] is None
-            else self._border.largest[spec.name]
-            for spec in self.outputs
-        }
-
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("the engine is closed")
@@ -249,9 +294,14 @@ class TensorRTEngine:
                 raise EngineError(f"input {spec} is missing; given: {', '.join(sorted(tensors))}")
             if not spec.accepts(array):
                 raise EngineError(f"input {spec} does not accept {array.dtype} {array.shape}")
-            least, most = self._border.batches or (0, 0)
-            if None in spec.shape and not least <= array.shape[0] <= most:
-                raise EngineError(
-                    f"input {spec} has a batch of {array.shape[0]}; the plan was compiled for "
-                    f"{least} to {most}; compile with --batch"
-                )
+            if None in spec.shape:
+                self._check_batch(array.shape[0], f"input {spec} has")
+
+    def _check_batch(self, batch: int, what: str = "there is") -> None:
+        fixed = self._border.largest[self.inputs[0].name][:1]
+        least, most = self._border.batches or (fixed or (1,)) * 2
+        if not least <= batch <= most:
+            raise EngineError(
+                f"{what} a batch of {batch}; the plan was compiled for {least} to {most}; compile "
+                "with --batch"
+            )

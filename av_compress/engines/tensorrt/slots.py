@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from av_compress.engines.cuda import (
 )
 from av_compress.engines.tensorrt.tensors import Border
 from av_compress.tensors import Array, TensorSpec
+
+# Work that is put on a stream, for the inputs' or the outputs' buffers.
+OnDevice: TypeAlias = Callable[[Mapping[str, DeviceBuffer], Stream], None]
 
 
 class Slot:
@@ -47,34 +51,47 @@ class Slot:
         self.started, self.executed = cuda.event(), cuda.event()
         self.downloaded = cuda.event()
         self.graph: Graph | None = None
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.batch = 1
+        # Made once: they are handed out for every frame.
+        self._inputs = {spec.name: self.device[spec.name] for spec in border.inputs}
+        self._outputs = {spec.name: self.device[spec.name] for spec in border.outputs}
+        self._whole = True
 
-    def upload(self, tensors: Mapping[str, Array], stream: Stream) -> None:
-        """Put a frame's inputs on their way; they may be changed as soon as this returns."""
+    def fill(self, fill: OnDevice, stream: Stream) -> None:
+        """Put what fills a frame's inputs on a stream."""
         self.begun.record(stream)
-        for spec in self._border.inputs:
-            here = self._part(spec, tensors[spec.name].shape)
-            np.copyto(here, tensors[spec.name])
-            copy_in(stream, self.device[spec.name], here)
+        fill(self._inputs, stream)
         self.uploaded.record(stream)
 
-    def download(self, shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> None:
-        """Put its outputs on their way back, once it was executed."""
-        self.shapes = dict(shapes)
+    def upload(
+        self, tensors: Mapping[str, Array], _: Mapping[str, DeviceBuffer], stream: Stream
+    ) -> None:
+        """Put inputs on their way; they may be changed as soon as this returns."""
+        for spec in self._border.inputs:
+            here = self._part(spec)
+            np.copyto(here, tensors[spec.name])
+            copy_in(stream, self.device[spec.name], here)
+
+    def download(self, stream: Stream) -> None:
+        """Put the outputs on their way back, whole, once they were computed."""
+        self._whole = True
         stream.wait(self.executed)
         for spec in self._border.outputs:
-            here = self._part(spec, self.shapes[spec.name])
-            copy_out(stream, here, self.device[spec.name])
+            copy_out(stream, self._part(spec), self.device[spec.name])
+        self.downloaded.record(stream)
+
+    def take(self, take: OnDevice, stream: Stream) -> None:
+        """Put on a stream what fetches the wanted part of the outputs."""
+        self._whole = False
+        stream.wait(self.executed)
+        take(self._outputs, stream)
         self.downloaded.record(stream)
 
     def result(self) -> RunResult:
-        """Wait until the outputs are here."""
-        self.downloaded.synchronize()
-        outputs = {
-            spec.name: self._part(spec, self.shapes[spec.name]) for spec in self._border.outputs
-        }
+        """Wait until what was asked for is here."""
+        self.wait()
         return RunResult(
-            outputs,
+            self.outputs() if self._whole else {},
             RunTiming(
                 elapsed_ns(self.begun, self.uploaded),
                 elapsed_ns(self.started, self.executed),
@@ -82,7 +99,15 @@ class Slot:
             ),
         )
 
-    def _part(self, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-        """Return what of a buffer a smaller batch fills."""
+    def wait(self) -> None:
+        """Wait until what was put on its way last is here."""
+        self.downloaded.synchronize()
+
+    def outputs(self) -> dict[str, Array]:
+        """Return the outputs that were downloaded whole."""
+        return {spec.name: self._part(spec) for spec in self._border.outputs}
+
+    def _part(self, spec: TensorSpec) -> Array:
+        """Return what of a buffer this batch fills."""
         whole = self._host[spec.name]
-        return whole if whole.shape == shape else whole[: shape[0]]
+        return whole[: self.batch] if None in spec.shape else whole

@@ -44,6 +44,11 @@ class Border:
     largest: dict[str, tuple[int, ...]]
     batches: tuple[int, int] | None
 
+    def shape(self, spec: TensorSpec, batch: int) -> tuple[int, ...]:
+        """Return a tensor's shape in a batch."""
+        whole = self.largest[spec.name]
+        return (batch, *whole[1:]) if None in spec.shape else whole
+
 
 def read_border(trt: TensorRT, engine: ICudaEngine, context: IExecutionContext) -> Border:
     """Read a plan's border; the context's inputs have their largest shapes afterwards.
