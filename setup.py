@@ -12,6 +12,8 @@ PACKAGE = "av_compress"
 VERSION = re.search(r'__version__ = "(.+)"', Path(PACKAGE, "__init__.py").read_text()).group(1)
 
 BAGS = ["rosbags>=0.10.6"]
+# Loops over points, compiled.
+LIDAR = ["numba>=0.59"]
 TEST = [
     "pytest>=7.4",
     "pytest-timeout>=2.2",
@@ -42,6 +44,7 @@ DEV = [
     *TEST,
     *BAGS,
     *SIGNING,
+    *LIDAR,
     "ruff==0.17.6",
     "mypy==2.4.1",
     "import-linter>=2.1",
@@ -108,6 +111,7 @@ setup(
     ],
     extras_require={
         "bags": BAGS,
+        "lidar": LIDAR,
         "signing": SIGNING,
         "ros": ROS,
         "cuda": CUDA,
