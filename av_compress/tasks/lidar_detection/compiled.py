@@ -110,21 +110,18 @@ def _encode(values, counts, cells, lower, size, codes, out):
             center[axis] = (place + half) * size[axis] + lower[axis]
         for point in range(count):
             for channel in range(codes.shape[0]):
-                code = codes[channel]
-                if code < 6:
-                    value = values[number, point, code]
-                elif code < 9:
-                    value = values[number, point, code - 6] - mean[code - 6]
-                elif code < 12:
-                    value = values[number, point, code - 9] - center[code - 9]
-                else:
-                    x, y, z = (
-                        values[number, point, 0],
-                        values[number, point, 1],
-                        values[number, point, 2],
-                    )
-                    value = np.sqrt(x * x + y * y + z * z)
-                out[number, point, channel] = value
-        for point in range(count, values.shape[1]):
-            for channel in range(codes.shape[0]):
-                out[number, point, channel] = np.float32(0.0)
+                out[number, point, channel] = _channel(
+                    values[number, point], codes[channel], mean, center
+                )
+        out[number, count:] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _channel(values, code, mean, center):
+    if code < 6:
+        return values[code]
+    if code < 9:
+        return values[code - 6] - mean[code - 6]
+    if code < 12:
+        return values[code - 9] - center[code - 9]
+    return np.sqrt(values[0] * values[0] + values[1] * values[1] + values[2] * values[2])
