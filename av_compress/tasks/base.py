@@ -105,6 +105,38 @@ class Prepared:
     context: Any = field(repr=False)
 
 
+class RawFrame(Protocol):
+    """A frame as its message holds it: what decoding it costs is not paid yet.
+
+    Attributes:
+        stamp_ns: as in the frame.
+        frame_id: as in the frame.
+        key: as in the frame.
+
+    """
+
+    @property
+    def stamp_ns(self) -> int: ...
+    @property
+    def frame_id(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+    def decode(self) -> Any:
+        """Return the frame.
+
+        Raises:
+            FrameError: it holds none.
+
+        """
+        ...
+
+
+def decoded(frame: Any) -> Any:
+    """Return a frame as tasks take it, whether it comes raw or not."""
+    return frame.decode() if hasattr(frame, "decode") else frame
+
+
 FrameT = TypeVar("FrameT", contravariant=True)
 ResultT = TypeVar("ResultT", covariant=True)
 
