@@ -96,9 +96,9 @@ class PointCloud:
     """One sweep of a LiDAR, or several brought together.
 
     Attributes:
-        points: float32 [n, c], the first c of x, y, z in metres, intensity, time in seconds from
-            `stamp_ns` (earlier ones are negative) and ring; the axes are right-handed. Values may
-            be NaN or infinite: such points lie nowhere.
+        points: float32 [n, c], the first c of x, y, z in metres, intensity, time in seconds before
+            `stamp_ns` (an earlier sweep's is positive) and ring; the axes are right-handed. Values
+            may be NaN or infinite: such points lie nowhere.
         stamp_ns: acquisition time in nanoseconds since the epoch of the sensor's clock.
         frame_id: coordinate frame of the points.
         key: where the cloud comes from, unique within its source.
