@@ -80,9 +80,9 @@ def test_what_is_not_known_is_named():
     with pytest.raises(NoTransformError, match="connects 'lidar' with 'odom'; known are: none"):
         tree.lookup("odom", "lidar", 0)
     tree.add("odom", "base", 10 * S, Transform.identity())
-    with pytest.raises(NoTransformError, match="odom <- base is known until 0.500 s before"):
+    with pytest.raises(NoTransformError, match=r"odom <- base is known until 0\.500 s before"):
         tree.lookup("odom", "base", 10 * S + S // 2)
-    with pytest.raises(NoTransformError, match="odom <- base is known from 1.000 s after"):
+    with pytest.raises(NoTransformError, match=r"odom <- base is known from 1\.000 s after"):
         tree.lookup("odom", "base", 9 * S)
     with pytest.raises(DataError, match="is none"):
         Transform.of((0, 0, math.nan), (0, 0, 0, 1))
