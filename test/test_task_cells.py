@@ -26,14 +26,14 @@ thresholds = st.one_of(
 def cells_of(layout, task, outputs):
     """The form and the scoring, every cell of the outputs, and those that are chosen."""
     specs = [TensorSpec(name, array.shape, array.dtype) for name, array in outputs.items()]
-    bound, scoring = task.cell_scoring(specs)
+    found = task.cell_outputs(specs)
     wide = {name: array.astype(np.float32) for name, array in outputs.items()}
     rows = np.ascontiguousarray(layout.rows(wide))
-    every = Cells(bound.form, np.arange(len(rows)), rows)
-    by_role = {role: wide[name] for role, name in bound.tensors.items()}
+    every = Cells(found.form, np.arange(len(rows)), rows)
+    by_role = {role: wide[name] for role, name in found.tensors.items()}
     with np.errstate(all="ignore"):
-        found = scoring.find(by_role, task.settings.score_threshold)
-    return scoring, every, Cells(bound.form, *found)
+        chosen = found.scoring.find(by_role, task.settings.score_threshold)
+    return found.scoring, every, Cells(found.form, *chosen)
 
 
 @every_layout
@@ -167,7 +167,7 @@ def test_every_layout_has_a_decoder(head):
 
 def test_every_layout_that_is_decoded_by_cell_is_tried():
     tried = {
-        (layout.head["type"], layout.task().cell_scoring(layout.specs())[0].form)
+        (layout.head["type"], layout.task().cell_outputs(layout.specs()).form)
         for layout in LAYOUTS.values()
     }
     assert tried == {
@@ -192,21 +192,21 @@ def test_the_result_of_cells_is_that_of_the_outputs(layout):
 @every_layout
 def test_the_batch_may_be_open(layout):
     task = layout.task()
-    assert task.cell_scoring(layout.specs()) is not None
+    assert task.cell_outputs(layout.specs()) is not None
     whole = [spec.shape[0] == 1 for spec in layout.specs()]
     if all(whole):
-        assert task.cell_scoring(layout.specs(batch=None)) == task.cell_scoring(layout.specs())
+        assert task.cell_outputs(layout.specs(batch=None)) == task.cell_outputs(layout.specs())
 
 
 def test_extents_that_the_layout_fixes_may_be_open():
     task = make({"type": "yolov8"})
     specs = [TensorSpec("o", (1, 7, None), np.dtype(np.float32))]
-    assert task.cell_scoring(specs)[1].cells == TOTAL
+    assert task.cell_outputs(specs).scoring.cells == TOTAL
 
 
 def test_extents_that_nobody_knows_have_no_cells():
     task = make({"type": "yolov5"})
-    assert task.cell_scoring([TensorSpec("o", (1, None, 8), np.dtype(np.float32))]) is None
+    assert task.cell_outputs([TensorSpec("o", (1, None, 8), np.dtype(np.float32))]) is None
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_what_is_decoded_as_a_whole_says_so(head, shapes):
         head = {**head, "outputs": {"scores": "s", "labels": "l"}}
     task = make(head)
     specs = [TensorSpec(name, shape, np.dtype(np.float32)) for name, shape in shapes.items()]
-    assert task.cell_scoring(specs) is None
+    assert task.cell_outputs(specs) is None
     form = task._bind(specs).form
     cells = Cells(form, np.arange(0), np.zeros((0, 6), np.float32))
     with pytest.raises(ModelError, match=f"the layout '{form}' of the head .* as a whole"):

@@ -19,8 +19,8 @@ from av_compress.tasks.camera_detection.heads import (
     Border,
     Candidates,
     CellDecoder,
+    CellOutputs,
     Cells,
-    Scoring,
 )
 from av_compress.tasks.camera_detection.outputs import Bound, bind
 from av_compress.tasks.camera_detection.placement import Placement
@@ -141,7 +141,7 @@ class CameraDetection:
         """Do as `postprocess` does, of the cells that a device has chosen; the result is the same.
 
         Args:
-            cells: of the frame's outputs, at least those that `cell_scoring` finds.
+            cells: of the frame's outputs, at least those that `cell_outputs` finds.
             context: `Prepared.context` of the same frame.
 
         Raises:
@@ -182,15 +182,14 @@ class CameraDetection:
         with np.errstate(all="ignore"):
             return self._chosen(decoder.decode_cells(head, self._border, cells, threshold))
 
-    def cell_scoring(self, outputs: Sequence[TensorSpec]) -> tuple[Bound, Scoring] | None:
+    def cell_outputs(self, outputs: Sequence[TensorSpec]) -> CellOutputs | None:
         """Say where in a model's outputs cells lie, and which can hold a candidate.
 
         Args:
             outputs: of the model; a first axis that is open is the batch.
 
         Returns:
-            the form with the tensor of each role, and how a cell's score is found; None where
-            the outputs are decoded as a whole, or their extents are not known.
+            None where the outputs are decoded as a whole, or their extents are not known.
 
         Raises:
             ModelError: the outputs are not those of the head.
@@ -208,7 +207,7 @@ class CameraDetection:
         if not isinstance(decoder, CellDecoder) or len(shapes) < len(extents):
             return None
         scoring = decoder.scoring(self.settings.head, self._border, bound.form, shapes)
-        return bound, scoring
+        return CellOutputs(bound.form, bound.tensors, shapes, scoring)
 
     def _chosen(self, found: Candidates) -> Candidates:
         best = best_first(drop_unusable(found))

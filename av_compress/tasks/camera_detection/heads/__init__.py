@@ -17,7 +17,7 @@ from av_compress.tasks.camera_detection.heads import (
     yolox,
 )
 from av_compress.tasks.camera_detection.heads.base import Border, Candidates, HeadConfig
-from av_compress.tasks.camera_detection.heads.cells import Cells, Scoring
+from av_compress.tasks.camera_detection.heads.cells import CellOutputs, Cells, Scoring
 from av_compress.tasks.camera_detection.heads.family import CellDecoder, Family
 
 FAMILIES: Mapping[str, Family[Any]] = {
@@ -54,6 +54,7 @@ __all__ = [
     "Border",
     "Candidates",
     "CellDecoder",
+    "CellOutputs",
     "Cells",
     "Family",
     "HeadConfig",

@@ -224,3 +224,21 @@ class Cells:
     form: str
     indices: npt.NDArray[np.intp]
     rows: Floats
+
+
+@dataclass(frozen=True)
+class CellOutputs:
+    """Outputs of a model, of which cells can be chosen.
+
+    Attributes:
+        form: the layout.
+        tensors: role -> name of the output that plays it.
+        shapes: role -> its extents for one image.
+        scoring: where the cells lie in them, and which can hold a candidate.
+
+    """
+
+    form: str
+    tensors: Mapping[str, str]
+    shapes: Shapes
+    scoring: Scoring
