@@ -118,6 +118,11 @@ class ServingSession:
             "throttle_time_source_type": Clock(clock_type=ClockType.STEADY_TIME),
         }
 
+    @property
+    def description(self) -> str:
+        """What runs where, in a few words."""
+        return self._pipeline.description
+
     def warm_up(self) -> None:
         """Send samples the whole way: first runs load libraries and code, and take far longer.
 

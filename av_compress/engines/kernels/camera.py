@@ -24,6 +24,7 @@ from av_compress.tasks.camera_detection.preprocess import Preprocessor
 
 # Bytes of an image; a larger one is no camera's.
 _LARGEST = 1 << 28
+_INTERPOLATIONS = frozenset({"linear", "nearest"})
 _BLOCK = (32, 8, 1)
 
 
@@ -69,6 +70,11 @@ class CameraPreprocess:
         self._slots = [FrameSlot(cuda, width, height) for _ in range(max(slots, 1))]
         self._next = 0
 
+    @staticmethod
+    def knows(task: CameraDetection) -> bool:
+        """Tell whether there is an image that it can prepare for a task."""
+        return task.settings.resize.interpolation in _INTERPOLATIONS
+
     def takes(self, raw: RawImage) -> bool:
         """Tell whether `launch` can prepare an image; what it cannot is for the task itself.
 
@@ -77,7 +83,7 @@ class CameraPreprocess:
         return (
             raw.encoding in READERS
             and raw.data.nbytes <= _LARGEST
-            and self._resize.interpolation in {"linear", "nearest"}
+            and self._resize.interpolation in _INTERPOLATIONS
         )
 
     def launch(self, raw: RawImage, target: DeviceBuffer, place: int, stream: Stream) -> Placement:
