@@ -12,6 +12,8 @@ PACKAGE = "av_compress"
 VERSION = re.search(r'__version__ = "(.+)"', Path(PACKAGE, "__init__.py").read_text()).group(1)
 
 BAGS = ["rosbags>=0.10.6"]
+# Loops over points, compiled.
+LIDAR = ["numba>=0.59"]
 TEST = [
     "pytest>=7.4",
     "pytest-timeout>=2.2",
@@ -42,6 +44,7 @@ DEV = [
     *TEST,
     *BAGS,
     *SIGNING,
+    *LIDAR,
     "ruff==0.17.6",
     "mypy==2.4.1",
     "import-linter>=2.1",
@@ -78,6 +81,7 @@ setup(
         f"{PACKAGE}.schema": ["*.json"],
         f"{PACKAGE}.report": ["templates/*"],
         f"{PACKAGE}.data.demo": ["*.onnx", "*.yaml", "*.json"],
+        f"{PACKAGE}.engines.kernels": ["*.cu", "*.cuh"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
@@ -108,6 +112,7 @@ setup(
     ],
     extras_require={
         "bags": BAGS,
+        "lidar": LIDAR,
         "signing": SIGNING,
         "ros": ROS,
         "cuda": CUDA,

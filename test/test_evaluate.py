@@ -92,6 +92,7 @@ def test_a_bundle_is_measured_by_the_coco_protocol(tmp_path, data, capsys):
     assert figures["bundle"] == {
         "name": "tiny",
         "sha256": sha256_file(bundle / "manifest.json"),
+        "backend": "onnxruntime",
         "emitter": "cpu",
         "model_sha256": sha256_bytes(constant_detector()),
     }

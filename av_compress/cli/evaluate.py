@@ -10,7 +10,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from av_compress.engines.forms import FORMS
+from av_compress.cli.backends import add_backend_arguments, open_bundle_pipeline
+from av_compress.engines.forms import FORMS, ONNXRUNTIME
 from av_compress.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(FORMS),
         help="which of the bundle's models; by default the one for this machine",
     )
+    add_backend_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
 
 
@@ -76,27 +78,26 @@ def _open(args: argparse.Namespace) -> tuple[Pipeline, dict[str, Any]]:
     if args.bundle is not None:
         if args.task is not None:
             raise UsageError("--task goes with --model; a bundle brings its own task")
-        return _open_bundle(args.bundle, args.emitter)
+        return _open_bundle(args)
     if args.emitter is not None:
         raise UsageError("--emitter goes with --bundle; a model is run as it is")
+    if args.backend != ONNXRUNTIME:
+        raise UsageError("--backend goes with --bundle, whose plans it runs")
     if args.task is None:
         raise UsageError("--model needs --task TASK.yaml: what its inputs and outputs mean")
     return _open_model(args.model, args.task)
 
 
-def _open_bundle(path: Path, emitter: str | None) -> tuple[Pipeline, dict[str, Any]]:
+def _open_bundle(args: argparse.Namespace) -> tuple[Pipeline, dict[str, Any]]:
     from av_compress.engines.bundle import load_bundle
     from av_compress.engines.onnxruntime import OrtOptions
 
-    bundle = load_bundle(path)
-    emitter = emitter or bundle.default_emitter(OrtOptions())
-    identity = {
-        "name": bundle.manifest.name,
-        "sha256": bundle.sha256,
-        "emitter": emitter,
-        "model_sha256": bundle.record(emitter).sha256,
-    }
-    return bundle.open_pipeline(emitter=emitter), {"bundle": identity}
+    bundle = load_bundle(args.bundle)
+    pipeline, form = open_bundle_pipeline(bundle, args, OrtOptions())
+    identity = {"name": bundle.manifest.name, "sha256": bundle.sha256}
+    if args.backend == ONNXRUNTIME:
+        identity |= {"emitter": form, "model_sha256": bundle.record(form).sha256}
+    return pipeline, {"bundle": {**identity, "backend": args.backend}}
 
 
 def _open_model(path: Path, task: Path) -> tuple[Pipeline, dict[str, Any]]:

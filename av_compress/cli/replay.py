@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from av_compress.cli.backends import add_backend_arguments, on_cpu, open_bundle_pipeline
 from av_compress.engines.forms import FORMS
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_engine_arguments(group: argparse._ArgumentGroup) -> None:
+    add_backend_arguments(group)
     group.add_argument(
         "--emitter",
         choices=tuple(FORMS),
-        help="which of the bundle's models to run; by default the one that suits the provider",
+        help="which of the bundle's models ONNX Runtime runs; by default the one that suits it",
     )
     group.add_argument(
         "--threads", type=_count, default=0, metavar="N", help="threads of the model; 0: all cores"
@@ -120,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         bundle = load_bundle(args.bundle)
         source = stack.enter_context(closing(BagImages(args.bag, args.topic)))
         sink = _open_output(args.output, source, bundle.task(), stack)
-        candidate = _from_bundle(bundle, ort, args.emitter, stack)
+        candidate = _from_bundle(bundle, args, ort, stack)
         reference = None
         if args.reference is not None:
             reference = _open_reference(args, bundle, ort, stack)
@@ -137,14 +139,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _from_bundle(
-    bundle: Bundle, ort: OrtOptions, emitter: str | None, stack: ExitStack
+    bundle: Bundle, args: argparse.Namespace, ort: OrtOptions, stack: ExitStack
 ) -> Contestant:
     from av_compress.metrics.replay import ReplayedModel
     from av_compress.validate.replay import Contestant
 
-    emitter = emitter or bundle.default_emitter(ort)
-    pipeline = stack.enter_context(closing(bundle.open_pipeline(options=ort, emitter=emitter)))
-    name = f"{bundle.root.resolve().name}/{emitter}"
+    pipeline, form = open_bundle_pipeline(bundle, args, ort)
+    stack.enter_context(closing(pipeline))
+    name = f"{bundle.root.resolve().name}/{form}"
     return Contestant(ReplayedModel(name, bundle.sha256, pipeline.engine.description), pipeline)
 
 
@@ -161,7 +163,7 @@ def _open_reference(
 
     path: Path = args.reference
     if path.is_dir():
-        return _from_bundle(load_bundle(path), ort, None, stack)
+        return _from_bundle(load_bundle(path), on_cpu(), ort, stack)
     if not path.is_file():
         raise UsageError(f"--reference {path} is neither a bundle's folder nor an ONNX file")
     pipeline = Pipeline(bundle.task(), OnnxRuntimeEngine(path, ort))

@@ -11,7 +11,7 @@ from typing import Any
 
 from av_compress.engines.base import Engine
 from av_compress.engines.batch import BatchPipeline
-from av_compress.engines.forms import FORMS, ON_CPU, ON_GPU
+from av_compress.engines.forms import BACKENDS, FORMS, ON_CPU, ON_GPU, ONNXRUNTIME
 from av_compress.engines.manifest import ArtefactRecord, Manifest
 from av_compress.engines.onnxruntime import CUDA, OnnxRuntimeEngine, OrtOptions
 from av_compress.engines.pipeline import Pipeline
@@ -24,8 +24,6 @@ from av_compress.tasks.base import Task
 from av_compress.tasks.registry import make_task
 
 MANIFEST_NAME = "manifest.json"
-ONNXRUNTIME = "onnxruntime"
-BACKENDS = (ONNXRUNTIME, "tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -133,12 +131,17 @@ class Bundle:
         Raises:
             BundleError: the artefact is missing, changed, or failed its gate.
             EngineError: the backend refuses the model, or no plan fits; see `open_plan`.
-            UsageError: unknown backend or device.
+            UsageError: unknown backend or device, or an emitter for a plan, which has its own.
 
         """
         if backend not in BACKENDS:
             raise UsageError(f"backend {backend!r} is not allowed; allowed: {', '.join(BACKENDS)}")
         if backend != ONNXRUNTIME:
+            if emitter is not None:
+                raise UsageError(
+                    f"the backend {backend} runs the plan that fits the card, whatever it was "
+                    "compiled of; an emitter is chosen for onnxruntime alone"
+                )
             # Heavy, and of use on a vehicle computer alone.
             from av_compress.engines.tensorrt.open import open_plan
 

@@ -1,11 +1,14 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""The forms of a model that a bundle can hold, as far as running them needs to know."""
+"""The forms of a model that a bundle can hold, and what runs them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+ONNXRUNTIME = "onnxruntime"
+BACKENDS = (ONNXRUNTIME, "tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from av_compress.engines.bundle import ONNXRUNTIME, Bundle, load_bundle
-from av_compress.engines.forms import FORMS
+from av_compress.engines.bundle import Bundle, load_bundle
+from av_compress.engines.forms import FORMS, ONNXRUNTIME
 from av_compress.engines.onnxruntime import CUDA, OrtOptions
 from av_compress.engines.trust.keys import TrustedKeys
 from av_compress.errors import AvCompressError, ConfigError, EngineError

@@ -35,6 +35,7 @@ class RunOptions:
         graph: launch the plan as one CUDA graph where its shapes are fixed and it can be captured.
         host_code: let the plan bring code for the host along; see `engines.trust.host_code`.
         dla_core: DLA core that runs it; None: the GPU.
+        plan: which plan it is, for the description.
 
     """
 
@@ -42,6 +43,7 @@ class RunOptions:
     graph: bool = True
     host_code: bool = False
     dla_core: int | None = None
+    plan: str = ""
 
 
 class TensorRTEngine:
@@ -115,7 +117,8 @@ class TensorRTEngine:
         self._free, self._busy = deque(self._slots), deque[Slot]()
         self._graphs = options.graph and self._border.batches is None and self._capture()
         launched = "CUDA graph" if self._graphs else "enqueued"
-        self.description = f"TensorRT {trt.__version__}, {cuda.device.name}, {launched}"
+        which = f"plan {options.plan}, " if options.plan else ""
+        self.description = f"TensorRT {trt.__version__}, {cuda.device.name}, {which}{launched}"
         self._cache = cache
 
     @property

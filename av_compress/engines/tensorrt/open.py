@@ -51,6 +51,7 @@ def open_plan(bundle: Bundle, backend: str, device: int | str = 0) -> TensorRTEn
     options = RunOptions(
         host_code=host_code_allowed(bundle, bundle.keys),
         dla_core=record.target.options["dla_core"],
+        plan=record.target.key,
     )
     which = sha256_bytes(f"{record.sha256} {cuda.device.uuid} {cuda.device.driver}".encode())
     cache = RuntimeCache(cache_folder() / "runtime" / f"{which[:16]}.cache")

@@ -1,0 +1,78 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Points into voxels: which cell each belongs to, and the first few of every cell.
+
+The order is that of the cloud: a voxel's number is that of its first point, and its points follow
+one another as they came. It is the order of the usual CPU implementations (spconv's
+point-to-voxel, mmdetection3d), and does not depend on the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from av_compress.tasks.lidar_detection import compiled
+from av_compress.tasks.lidar_detection.grid import Floats, Grid
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The voxels of a cloud that hold points.
+
+    Attributes:
+        points: float32 [v, p, c], the values of each one's first p points; 0 beyond its count.
+        counts: int32 [v], how many of them there are.
+        cells: int32 [v, 3], the place in the grid: z, y, x.
+        outside: points that lie outside the range, or are not finite.
+        surplus_points: points in voxels that were full already.
+        surplus_voxel_points: points in voxels for which there was no room any more.
+
+    """
+
+    points: Floats
+    counts: npt.NDArray[np.int32]
+    cells: npt.NDArray[np.int32]
+    outside: int
+    surplus_points: int
+    surplus_voxel_points: int
+
+    def __len__(self) -> int:
+        """Count the voxels."""
+        return len(self.counts)
+
+
+@dataclass(frozen=True)
+class VoxelLimits:
+    """How much room there is.
+
+    Attributes:
+        points: points of a voxel, at least 1.
+        voxels: voxels of a cloud, at least 1.
+
+    """
+
+    points: int
+    voxels: int
+
+
+def voxelise(points: Floats, grid: Grid, limits: VoxelLimits) -> Voxels:
+    """Divide a cloud into voxels.
+
+    Args:
+        points: float32 [n, c], x, y and z first; what is not finite lies in no cell.
+        grid: the range and its cells.
+        limits: how many voxels and points of each are kept: the first ones.
+
+    """
+    found = compiled.voxelise(
+        np.ascontiguousarray(points, np.float32),
+        *grid.arrays(),
+        grid.shape,
+        limits.points,
+        limits.voxels,
+    )
+    kept, counts, cells, (outside, surplus, homeless) = found
+    return Voxels(kept, counts, cells, int(outside), int(surplus), int(homeless))
