@@ -52,6 +52,20 @@ def _headline(figures: Result) -> str:
     )
 
 
+def load(figures: Result) -> str:
+    """Tabulate what a verified load and a second compilation take."""
+    rows = [
+        (label, number(figures[f"{key}_s"], 4), number(figures[f"{key}_process_s"], 3))
+        for key, label in (("load", "verified load"), ("compile_again", "compiled again"))
+    ]
+    sizes = " and ".join(
+        f"{figures[key] / 2**20:.1f} MiB of {what}"
+        for key, what in (("plan_bytes", "plan"), ("model_bytes", "models"))
+    )
+    headers = ("seconds", "in the process", "whole process")
+    return f"{sizes}; medians of {figures['rounds']} runs.\n\n{table(headers, rows)}"
+
+
 def on_card(figures: Result) -> str:
     """Tabulate what one card takes for bundles; what it refuses is a row, too."""
     card = figures["card"]

@@ -38,6 +38,16 @@ def latency(ms: float) -> dict[str, float]:
 
 
 RESULTS = {
+    "load": {
+        "goal_s": 1,
+        "load_s": 0.0123,
+        "load_process_s": 0.3456,
+        "compile_again_s": 0.0045,
+        "compile_again_process_s": 0.4,
+        "plan_bytes": 3 << 20,
+        "model_bytes": 1 << 19,
+        "rounds": 20,
+    },
     "gpu": {
         "card": {"gpu": "Orin", "compute_capability": "8.7", "power_mode": "MAXN"},
         "copies": {
@@ -287,11 +297,11 @@ def test_figures_that_are_absent_are_said_to_be(project):
     assert render(project) == 0
     text = (project / "docs/benchmarks.md").read_text(encoding="utf-8")
     measured = ("fidelity", "sampling", "thresholds", "observers", "cpu_peers", "build", "peers")
-    measured += ("compile", "multi_camera")
+    measured += ("compile", "multi_camera", "load")
     for name in (*measured, "node_overhead"):
         assert f"Not measured yet: `python benchmarks/{name}.py`." in text
     assert "Not measured: no card was at hand." in text
-    assert (project / "README.md").read_text().count("not measured yet") == 12
+    assert (project / "README.md").read_text().count("not measured yet") == 14
 
 
 def test_figures_go_into_the_pages_as_they_were_measured(project):
@@ -355,6 +365,9 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     moved = "| first | 95.0 % | mse, raised by up to 3 % | 96.00 to 99.00 | 92.00 to 95.00 |"
     assert f"{moved} 1.01 to 2.12 |" in lines
     assert "| first | INT8 | 1.25 | 70 | 12 | 3.50 | 0.50 |" in lines
+    assert "| verified load | 0.0123 | 0.346 |" in lines
+    assert "| compiled again | 0.0045 | 0.400 |" in lines
+    assert "3.0 MiB of plan and 0.5 MiB of models; medians of 20 runs." in lines
     on_card = "| demo | demo/tensorrt, plan 0123 | 61.50 | 4.00 | 0.50 | 0.25 | 1.500 | 3.000 |"
     assert f"{on_card} 0.250 | 1.000 | 0.125 | 600 | 900 |" in lines
     assert any(line.startswith("| demo | tensorrt_rtx: no \\| card |  |") for line in lines)
