@@ -277,7 +277,8 @@ def test_an_image_for_which_there_is_no_memory_leaves_the_rest_in_order(stub, co
 
 @pytest.mark.parametrize("interpolation", ["area", "cubic"])
 def test_other_interpolations_are_left_to_the_task(context, interpolation: str):
-    bench, raw = Bench(context, task_for({"interpolation": interpolation})), raw_image("bgr8", 9, 9)
+    bench = Bench(context, task_for({"interpolation": interpolation}))
+    raw = raw_image("bgr8", 9, 9)
     assert not bench.kernel.takes(raw)
     with pytest.raises(CudaError, match=f"'{interpolation}' is not prepared on the device"):
         bench.launch(raw)
