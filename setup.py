@@ -81,6 +81,7 @@ setup(
         f"{PACKAGE}.schema": ["*.json"],
         f"{PACKAGE}.report": ["templates/*"],
         f"{PACKAGE}.data.demo": ["*.onnx", "*.yaml", "*.json"],
+        f"{PACKAGE}.engines.kernels": ["*.cu", "*.cuh"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from helpers_cuda_stub import TEST, built, compile_with
 
+from av_compress.engines.kernels.source import KernelSource
+
 SHIM = TEST / "cuda_shim" / "cuda_shim.h"
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(')
 
@@ -30,5 +32,16 @@ def build_image(source: Path) -> bytes:
         compile_with(command)
         unit.unlink()
 
-    inputs = [main.encode(), SHIM.read_bytes(), source.read_bytes()]
+    headers = [text.encode() for _, text in KernelSource.read(source).headers]
+    inputs = [main.encode(), SHIM.read_bytes(), source.read_bytes(), *headers]
     return built(f"{source.stem}.so", inputs, make).read_bytes()
+
+
+class HostCompiler:
+    """The shim as a compiler of `load_kernels`."""
+
+    name = "host shim"
+    flags = ()
+
+    def compile(self, source: KernelSource, arch: str) -> bytes:
+        return build_image(source.path)
