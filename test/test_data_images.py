@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from av_compress.data.images import (
     ENCODINGS,
+    RawImage,
     content_sha256,
     decode_compressed,
     decode_raw,
     frame_from_message,
+    raw_from_message,
     read_image,
 )
 from av_compress.errors import DataError, FrameError
@@ -68,6 +70,17 @@ def test_yuv422_pixels_share_their_colour_in_pairs(encoding: str, order: str):
         assert np.abs(pixels[0, column] - bt601(luma[column], u, v)).max() <= 1.5
 
 
+def test_nv12_pixels_share_their_colour_in_squares():
+    luma = np.array([[60, 180, 20, 235], [100, 140, 16, 90]], np.uint8)
+    chroma = np.array([[90, 200, 160, 70]], np.uint8)  # u v u v
+    data = np.concatenate((luma, chroma)).tobytes()
+    pixels, color = decode_raw("nv12", 2, 4, 4, data)
+    assert color == "bgr"
+    for row, column in np.ndindex(2, 4):
+        u, v = chroma[0, column // 2 * 2 :][:2].tolist()
+        assert np.abs(pixels[row, column] - bt601(int(luma[row, column]), u, v)).max() <= 1.5
+
+
 def test_alpha_is_dropped_and_grey_is_repeated():
     image = picture(3)
     alpha = np.full((*image.shape[:2], 1), 7, np.uint8)
@@ -100,10 +113,12 @@ def test_three_channels_are_views_of_the_message(encoding: str, padding: int, ki
 )
 def test_padding_and_what_follows_the_last_row_do_not_matter(encoding, rows, pairs, padding, data):
     width = 2 * pairs
+    rows += rows % 2 if encoding == "nv12" else 0
+    count = rows * 3 // 2 if encoding == "nv12" else rows
     row_bytes = width * BYTES.get(encoding, 1)
-    plain = data.draw(st.binary(min_size=rows * row_bytes, max_size=rows * row_bytes))
+    plain = data.draw(st.binary(min_size=count * row_bytes, max_size=count * row_bytes))
     wanted, _ = decode_raw(encoding, rows, width, row_bytes, plain)
-    lines = [plain[i * row_bytes : (i + 1) * row_bytes] for i in range(rows)]
+    lines = [plain[i * row_bytes : (i + 1) * row_bytes] for i in range(count)]
     padded = b"".join(line + bytes(padding) for line in lines) + b"more"
     pixels, _ = decode_raw(encoding, rows, width, row_bytes + padding, padded)
     assert pixels.shape == (rows, width, 3)
@@ -121,6 +136,9 @@ def test_padding_and_what_follows_the_last_row_do_not_matter(encoding, rows, pai
         ("bgr8", 4, 4, 12, 0, "the message has 0"),
         ("rgba8", 4, 4, 20, 79, "4 rows of step 20 are 80 bytes, the message has 79"),
         ("yuyv", 4, 5, 10, 40, "odd width 5"),
+        ("nv12", 4, 5, 5, 40, "odd width 5"),
+        ("nv12", 5, 4, 4, 40, "odd height 5"),
+        ("nv12", 4, 4, 5, 29, "6 rows of step 5 are 30 bytes, the message has 29"),
         ("bayer_rggb8", 2, 8, 8, 16, "at least 3 x 3"),
         ("16UC1", 4, 4, 8, 32, "'16UC1' is not supported; allowed: bgr8, rgb8"),
         ("", 4, 4, 8, 32, "'' is not supported"),
@@ -220,6 +238,42 @@ def header(sec: int = 12, nanosec: int = 34):
 def test_a_message_that_is_no_image_is_refused():
     with pytest.raises(FrameError, match="SimpleNamespace is not an image"):
         frame_from_message(SimpleNamespace(header=header()))
+    compressed = SimpleNamespace(header=header(), format="png", data=png(picture(1)))
+    with pytest.raises(FrameError, match=r"not an image; allowed: sensor_msgs/Image$"):
+        raw_from_message(compressed)
+
+
+def test_a_raw_image_is_what_the_message_holds_and_decodes_to_its_frame():
+    data = array.array("B", np.pad(picture(7).reshape(48, 192), ((0, 2), (0, 3))).tobytes())
+    message = SimpleNamespace(
+        header=header(), encoding="rgb8", height=48, width=64, step=195, data=data
+    )
+    raw = raw_from_message(message, "k")
+    assert (raw.encoding, raw.height, raw.width, raw.step) == ("rgb8", 48, 64, 195)
+    assert (raw.stamp_ns, raw.frame_id, raw.key) == (12_000_000_034, "front", "k")
+    # What follows the last row is no part of it.
+    np.testing.assert_array_equal(raw.data, np.frombuffer(data, np.uint8)[: 48 * 195])
+    assert np.shares_memory(raw.data, np.frombuffer(data, np.uint8))
+    frame, other = raw.decode(), frame_from_message(message, "k")
+    np.testing.assert_array_equal(frame.pixels, picture(7))
+    np.testing.assert_array_equal(frame.pixels, other.pixels)
+    assert [getattr(frame, name) for name in ("color", "stamp_ns", "frame_id", "key")] == [
+        getattr(other, name) for name in ("color", "stamp_ns", "frame_id", "key")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "step", "size", "says"),
+    [
+        ("bgr8", 12, 47, "truncated"),
+        ("bgr8", 11, 99, "step 11"),
+        ("16UC1", 12, 48, "'16UC1' is not supported"),
+        ("nv12", 4, 23, "6 rows of step 4 are 24 bytes"),
+    ],
+)
+def test_a_raw_image_that_is_none_cannot_be_made(encoding, step, size, says):
+    with pytest.raises(FrameError, match=says):
+        RawImage(encoding, 4, 4, step, np.zeros(size, np.uint8))
 
 
 def test_frames_from_real_ros_messages_are_views():

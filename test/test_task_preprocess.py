@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from av_compress.errors import FrameError
 from av_compress.tasks.base import ImageFrame
+from av_compress.tasks.camera_detection.preprocess import Preprocessor
 
 MEAN, STD = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
 INTERPOLATIONS = {
@@ -76,6 +77,18 @@ def test_every_element_is_pixel_minus_mean_over_std(
     assert tensor.flags["C_CONTIGUOUS"]
     # To the last bit: the table is computed in double precision and rounded once.
     np.testing.assert_array_equal(tensor, want)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+@pytest.mark.parametrize("color", ["bgr", "rgb"])
+def test_the_table_says_what_each_pixel_value_becomes(dtype, color):
+    normal = {} if dtype == "uint8" else {"mean": MEAN, "std": STD}
+    settings = task_for({"pad_value": 7}, dtype=dtype, color=color, **normal).settings
+    preprocessor = Preprocessor(settings.input, settings.resize)
+    want = (np.arange(256.0)[:, None] - normal.get("mean", [0] * 3)) / normal.get("std", [1] * 3)
+    assert preprocessor.values.dtype == preprocessor.padding.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(preprocessor.values, want.astype(dtype))
+    np.testing.assert_array_equal(preprocessor.padding, want[7].astype(dtype))
 
 
 def strided(pixels, kind):

@@ -11,10 +11,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from av_compress.cli.frames import add_frame_arguments, open_frames
 from av_compress.engines.forms import FORMS
 
 if TYPE_CHECKING:
-    from av_compress.data.base import FrameSource
     from av_compress.engines.bundle import Bundle
     from av_compress.engines.onnxruntime import OrtOptions
     from av_compress.engines.pipeline import Pipeline
@@ -26,7 +26,6 @@ HELP = "compare two bundles or ONNX models: precision, size, accuracy, latency, 
 
 # How far above the task's score threshold a box must lie to count when it has no partner.
 _SCORE_MARGIN = 0.1
-_BAG_SUFFIXES = frozenset({".mcap", ".db3"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,19 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     group = parser.add_argument_group("measurement", "run both on the same frames, in turns")
-    group.add_argument(
-        "--data",
-        type=Path,
-        metavar="PATH",
-        help="frames: a bag, a folder of images, or annotations in COCO form (.json)",
-    )
-    group.add_argument(
-        "--images",
-        type=Path,
-        metavar="DIR",
-        help="where the images of annotations are; by default the annotations' folder",
-    )
-    group.add_argument("--topic", help="image topic of a bag; by default its only one")
+    add_frame_arguments(group)
     group.add_argument(
         "--task", type=Path, metavar="TASK.yaml", help="what models mean; a bundle brings its own"
     )
@@ -78,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     opened = [_open(args.a, args.emitter_a, "a"), _open(args.b, args.emitter_b, "b")]
     sides = [one.side() for one in opened]
-    measured = None if args.data is None else _measure(args, opened)
+    measured = _measure(args, opened)
     found = diff(sides[0], sides[1], measured)
     print(json.dumps(diff_json(found), indent=2) if args.json else diff_text(found))
     return 0
@@ -121,17 +108,20 @@ def _open(path: Path, emitter: str | None, name: str) -> _Opened:
     return _Opened(path, None, "")
 
 
-def _measure(args: argparse.Namespace, opened: list[_Opened]) -> SideBySide:
+def _measure(args: argparse.Namespace, opened: list[_Opened]) -> SideBySide | None:
     from av_compress.engines.onnxruntime import OrtOptions
     from av_compress.validate.compare import Comparison
     from av_compress.validate.side_by_side import run_side_by_side
 
+    if args.data is None:
+        return None
     task = _task(args.task, opened)
     # Threads that spin after one model's run would take the core from the other.
     quiet = {"session.intra_op.allow_spinning": "0"}
     ort = OrtOptions(intra_op_threads=args.threads, session_config=quiet)
     with ExitStack() as stack:
-        source = stack.enter_context(closing(_open_source(args)))
+        source = open_frames(args.data, args.topic, args.images)
+        stack.enter_context(closing(source))
         a, b = (stack.enter_context(closing(one.pipeline(task, ort))) for one in opened)
         threshold = float(task.config()["score_threshold"])
         comparison = Comparison(min_score=min(1.0, threshold + _SCORE_MARGIN))
@@ -156,24 +146,6 @@ def _task(path: Path | None, opened: list[_Opened]) -> Task[object, object]:
         return make_task(content)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def _open_source(args: argparse.Namespace) -> FrameSource:
-    from av_compress.data.bags import BagImages
-    from av_compress.data.coco import CocoSource
-    from av_compress.data.folder import ImageFolder
-    from av_compress.errors import UsageError
-
-    path: Path = args.data
-    annotations = path.suffix == ".json"
-    bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").is_file()
-    if args.images is not None and not annotations:
-        raise UsageError("--images goes with annotations in COCO form (--data FILE.json)")
-    if args.topic is not None and not bag:
-        raise UsageError("--topic goes with a bag (--data BAG)")
-    if annotations:
-        return CocoSource(path, args.images or path.parent)
-    return BagImages(path, args.topic) if bag else ImageFolder(path)
 
 
 def _whole(least: int) -> Callable[[str], int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from av_compress.engines.bundle import Bundle
+    from av_compress.engines.plans.store import PlanRecord, PlanStore
 
 HELP = "verify a bundle's hashes and print what it holds and how it was judged"
 
@@ -70,3 +71,25 @@ def _plans(bundle: Bundle) -> Iterator[str]:
         yield f"  made:      {account['kernels']} kernels, {record.bytes / 2**20:.1f} MiB"
         if differing:
             yield f"  not INT8:  {differing} nodes that were to be"
+        yield from _times(store, record)
+
+
+def _times(store: PlanStore, record: PlanRecord) -> Iterator[str]:
+    """Say what a plan took on the cards that it was timed on."""
+    from av_compress.engines.plans.measured import load_times
+    from av_compress.errors import DataError
+
+    try:
+        found = load_times(store, record)
+    except DataError as error:
+        # Nothing is decided by it.
+        yield f"  took:      {error}"
+        return
+    for one in found:
+        on = one.machine.get("gpu", "a card without a name")
+        mode = f", power mode {one.machine['power_mode']}" if "power_mode" in one.machine else ""
+        rate = max(one.frames_per_s.values(), default=0.0)
+        yield (
+            f"  took:      {one.latency_ms['p50']:.2f} ms (p99 {one.latency_ms['p99']:.2f}), "
+            f"{rate:.0f} frames/s, batch {one.batch}, on {on}{mode}"
+        )

@@ -29,6 +29,7 @@ VERBS = (
     "diff",
     "evaluate",
     "replay",
+    "benchmark",
     "demo",
 )
 

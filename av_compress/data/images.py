@@ -35,10 +35,11 @@ class _Layout:
     """How an encoding lies in memory.
 
     Attributes:
-        channels: bytes per pixel.
+        channels: bytes per pixel, in rows of more than one plane those of the first.
         convert: OpenCV's code for the conversion to BGR; None where the pixels stay as they are.
         color: channel order of the outcome.
         even_width: whether two pixels share their colour.
+        half_height: whether two rows share their colour, in half as many rows below them.
         smallest: fewest rows and columns the conversion can work with.
 
     """
@@ -47,7 +48,12 @@ class _Layout:
     convert: int | None
     color: Color = "bgr"
     even_width: bool = False
+    half_height: bool = False
     smallest: int = 1
+
+    def rows(self, height: int) -> int:
+        """Return how many rows an image of `height` rows takes in memory."""
+        return height * 3 // 2 if self.half_height else height
 
 
 def _bayer(code: int) -> _Layout:
@@ -68,6 +74,7 @@ _LAYOUTS: Mapping[str, _Layout] = {
     "uyvy": _Layout(2, cv2.COLOR_YUV2BGR_UYVY, even_width=True),
     "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2BGR_YUY2, even_width=True),
     "yuyv": _Layout(2, cv2.COLOR_YUV2BGR_YUY2, even_width=True),
+    "nv12": _Layout(1, cv2.COLOR_YUV2BGR_NV12, even_width=True, half_height=True),
     "bayer_rggb8": _bayer(cv2.COLOR_BayerBG2BGR),
     "bayer_bggr8": _bayer(cv2.COLOR_BayerRG2BGR),
     "bayer_gbrg8": _bayer(cv2.COLOR_BayerGR2BGR),
@@ -77,46 +84,88 @@ _LAYOUTS: Mapping[str, _Layout] = {
 ENCODINGS = tuple(_LAYOUTS)
 
 
-def decode_raw(
-    encoding: str, height: int, width: int, step: int, data: Any
-) -> tuple[Pixels, Color]:
-    """Decode the fields of a sensor_msgs/Image.
+@dataclass(frozen=True)
+class RawImage:
+    """The content of a sensor_msgs/Image that is known to be an image, as it came.
 
-    Args:
+    Attributes:
         encoding: one of `ENCODINGS`.
         height: rows.
         width: pixels per row.
         step: bytes per row, padding included.
-        data: anything with the buffer protocol: bytes, array.array, memoryview, numpy.
+        data: uint8 [n], a view of what was given (anything with the buffer protocol: bytes,
+            array.array, memoryview, numpy): all rows, and nothing behind them.
+        stamp_ns: see `ImageFrame`.
+        frame_id: see `ImageFrame`.
+        key: see `ImageFrame`.
 
-    Returns:
-        uint8 [height, width, 3] and its channel order. bgr8, 8UC3 and rgb8 are views of `data`,
-        strided where the rows are padded; everything else is converted to BGR.
+    """
+
+    encoding: str
+    height: int
+    width: int
+    step: int
+    data: Pixels
+    stamp_ns: int = 0
+    frame_id: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        """Check everything.
+
+        Raises:
+            FrameError: encoding, size, step and amount of data do not make an image.
+
+        """
+        layout = _LAYOUTS.get(self.encoding)
+        if layout is None:
+            raise FrameError(
+                f"encoding {self.encoding!r} is not supported; allowed: {', '.join(ENCODINGS)}"
+            )
+        _check_size(self.encoding, layout, self.height, self.width, self.step)
+        flat, rows = _bytes(self.data), layout.rows(self.height)
+        if flat.size < rows * self.step:
+            raise FrameError(
+                f"{self.encoding} image of {self.width} x {self.height} is truncated: {rows} rows "
+                f"of step {self.step} are {rows * self.step} bytes, the message has {flat.size}"
+            )
+        object.__setattr__(self, "data", flat[: rows * self.step])
+
+    def pixels(self) -> tuple[Pixels, Color]:
+        """Return uint8 [height, width, 3] and its channel order.
+
+        bgr8, 8UC3 and rgb8 are views of `data`, strided where the rows are padded; everything
+        else is converted to BGR.
+
+        Raises:
+            FrameError: OpenCV cannot convert it.
+
+        """
+        layout = _LAYOUTS[self.encoding]
+        rows = self.data.reshape(-1, self.step)[:, : self.width * layout.channels]
+        if layout.channels > 1:
+            # Splitting the last axis of a strided view is a view again.
+            rows = rows.reshape(self.height, self.width, layout.channels)
+        if layout.convert is None:
+            return rows, layout.color
+        code = layout.convert
+        return _guard(lambda: cv2.cvtColor(rows, code), f"{self.encoding} image"), layout.color
+
+    def decode(self) -> ImageFrame:
+        """Return the frame; see `pixels`."""
+        return ImageFrame(*self.pixels(), self.stamp_ns, self.frame_id, self.key)
+
+
+def decode_raw(
+    encoding: str, height: int, width: int, step: int, data: Any
+) -> tuple[Pixels, Color]:
+    """Decode the fields of a sensor_msgs/Image; see `RawImage`.
 
     Raises:
         FrameError: encoding, size, step and amount of data do not make an image.
 
     """
-    layout = _LAYOUTS.get(encoding)
-    if layout is None:
-        raise FrameError(
-            f"encoding {encoding!r} is not supported; allowed: {', '.join(ENCODINGS)}"
-        )
-    _check_size(encoding, layout, height, width, step)
-    flat = _bytes(data)
-    if flat.size < height * step:
-        raise FrameError(
-            f"{encoding} image of {width} x {height} is truncated: {height} rows of step {step} "
-            f"are {height * step} bytes, the message has {flat.size}"
-        )
-    rows = flat[: height * step].reshape(height, step)[:, : width * layout.channels]
-    if layout.channels > 1:
-        # Splitting the last axis of a strided view is a view again.
-        rows = rows.reshape(height, width, layout.channels)
-    if layout.convert is None:
-        return rows, layout.color
-    code = layout.convert
-    return _guard(lambda: cv2.cvtColor(rows, code), f"{encoding} image"), layout.color
+    return RawImage(encoding, height, width, step, data).pixels()
 
 
 def _check_size(encoding: str, layout: _Layout, height: int, width: int, step: int) -> None:
@@ -132,6 +181,8 @@ def _check_size(encoding: str, layout: _Layout, height: int, width: int, step: i
         )
     if layout.even_width and width % 2:
         raise FrameError(f"{encoding} image of odd width {width}: two pixels share their colour")
+    if layout.half_height and height % 2:
+        raise FrameError(f"{encoding} image of odd height {height}: two rows share their colour")
 
 
 def decode_compressed(format: str, data: Any) -> Pixels:
@@ -173,6 +224,31 @@ def read_image(path: Path) -> Pixels:
     return _decode_file(content, str(path))
 
 
+def raw_from_message(message: Any, key: str = "") -> RawImage:
+    """Take a sensor_msgs/Image of rclpy or of a bag as it is, without decoding it.
+
+    Args:
+        message: the image; its data must stay as it is while the outcome is in use.
+        key: the frame's key.
+
+    Raises:
+        FrameError: see `RawImage`; or it is no sensor_msgs/Image.
+
+    """
+    if not hasattr(message, "encoding"):
+        raise _no_image(message, "sensor_msgs/Image")
+    return RawImage(
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        message.data,
+        stamp_of(message.header),
+        str(message.header.frame_id),
+        key,
+    )
+
+
 def frame_from_message(message: Any, key: str = "") -> ImageFrame:
     """Make a frame of a sensor_msgs Image or CompressedImage of rclpy or of a bag.
 
@@ -181,22 +257,20 @@ def frame_from_message(message: Any, key: str = "") -> ImageFrame:
         key: the frame's key.
 
     Raises:
-        FrameError: see `decode_raw` and `decode_compressed`.
+        FrameError: see `RawImage` and `decode_compressed`.
 
     """
-    color: Color = "bgr"
     if hasattr(message, "encoding"):
-        pixels, color = decode_raw(
-            message.encoding, message.height, message.width, message.step, message.data
-        )
-    elif hasattr(message, "format"):
-        pixels = decode_compressed(message.format, message.data)
-    else:
-        raise FrameError(
-            f"{type(message).__name__} is not an image; "
-            "allowed: sensor_msgs/Image, sensor_msgs/CompressedImage"
-        )
-    return ImageFrame(pixels, color, stamp_of(message.header), str(message.header.frame_id), key)
+        return raw_from_message(message, key).decode()
+    if not hasattr(message, "format"):
+        raise _no_image(message, "sensor_msgs/Image, sensor_msgs/CompressedImage")
+    pixels = decode_compressed(message.format, message.data)
+    header = message.header
+    return ImageFrame(pixels, "bgr", stamp_of(header), str(header.frame_id), key)
+
+
+def _no_image(message: Any, allowed: str) -> FrameError:
+    return FrameError(f"{type(message).__name__} is not an image; allowed: {allowed}")
 
 
 def stamp_of(header: Any) -> int:

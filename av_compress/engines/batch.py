@@ -90,12 +90,10 @@ class BatchPipeline(Pipeline):
     def _run(self, waiting: Sequence[tuple[int, Any]], recorder: SpanRecorder) -> dict[int, Any]:
         count = len(waiting)
         run = self.engine.run({name: array[:count] for name, array in self._room.items()})
-        recorder.add("h2d", run.timing.h2d_ns)
-        recorder.add("execute", run.timing.execute_ns)
-        recorder.add("d2h", run.timing.d2h_ns)
+        self.record(recorder, run)
         with recorder.span("postprocess"):
             return {
-                index: self.task.postprocess(_slice(run.outputs, place, count), context)
+                index: self.task.postprocess(slice_outputs(run.outputs, place, count), context)
                 for place, (index, context) in enumerate(waiting)
             }
 
@@ -113,7 +111,13 @@ def _room(engine: Engine, limit: int) -> dict[str, Array]:
     }
 
 
-def _slice(outputs: Tensors, place: int, count: int) -> dict[str, Array]:
+def slice_outputs(outputs: Tensors, place: int, count: int) -> dict[str, Array]:
+    """Return a frame's part of a batch's outputs.
+
+    Raises:
+        EngineError: an output is not that of a batch of `count` frames.
+
+    """
     short = [name for name, array in outputs.items() if array.shape[:1] != (count,)]
     if short:
         raise EngineError(

@@ -149,9 +149,14 @@ class Bundle:
         options = options or OrtOptions()
         emitter = emitter or self.default_emitter(options)
         self.require_accepted(emitter)
-        if FORMS[emitter].computes_pairs(CUDA in options.providers):
-            options = replace(options, exact_quantization=True)
+        options = self.runtime_options(emitter, options)
         return OnnxRuntimeEngine(self.read_artefact(emitter), options)
+
+    def runtime_options(self, emitter: str, options: OrtOptions) -> OrtOptions:
+        """Return how ONNX Runtime must run an artefact so that its numbers are right."""
+        if FORMS[emitter].computes_pairs(CUDA in options.providers):
+            return replace(options, exact_quantization=True)
+        return options
 
     def open_pipeline(
         self,

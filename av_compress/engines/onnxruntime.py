@@ -52,6 +52,7 @@ class OrtOptions:
         exact_quantization: compute every Q/DQ pair as written, in float, instead of fusing it
             into integer kernels. CPUs without VNNI saturate in fused signed kernels, so a model
             meant for TensorRT is judged this way.
+        profile: beginning of a path; ONNX Runtime writes its profile behind it. Empty: none.
 
     """
 
@@ -61,6 +62,7 @@ class OrtOptions:
     provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     session_config: Mapping[str, str] = field(default_factory=dict)
     exact_quantization: bool = False
+    profile: str = ""
 
     def session_options(self) -> Any:
         """Return these options in ONNX Runtime's own form."""
@@ -70,6 +72,9 @@ class OrtOptions:
         options.log_severity_level = 3
         if self.exact_quantization:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if self.profile:
+            options.enable_profiling = True
+            options.profile_file_prefix = self.profile
         for key, value in self.session_config.items():
             options.add_session_config_entry(key, value)
         return options
@@ -122,6 +127,10 @@ class OnnxRuntimeEngine:
         return RunResult(
             outputs, RunTiming(bound - started, executed - bound, finished - executed)
         )
+
+    def end_profile(self) -> Path:
+        """Write the profile of all runs until now, which `OrtOptions.profile` asked for."""
+        return Path(self._session.end_profiling())
 
     def close(self) -> None:
         """Free the session and the output buffers."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from av_compress.engines.base import Engine
+from av_compress.engines.base import Engine, RunResult
 from av_compress.errors import FrameError
 from av_compress.tasks.base import Task
 from av_compress.telemetry.spans import SpanRecorder
@@ -54,9 +54,7 @@ class Pipeline:
         with recorder.span("preprocess"):
             prepared = self.task.preprocess(frame)
         run = self.engine.run(prepared.tensors)
-        recorder.add("h2d", run.timing.h2d_ns)
-        recorder.add("execute", run.timing.execute_ns)
-        recorder.add("d2h", run.timing.d2h_ns)
+        self.record(recorder, run)
         with recorder.span("postprocess"):
             result = self.task.postprocess(run.outputs, prepared.context)
         return Processed(result, recorder.spans())
@@ -78,6 +76,18 @@ class Pipeline:
             except FrameError as error:
                 results.append(error)
         return results
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether frames may come as messages hold them, see `tasks.base.RawFrame`."""
+        return False
+
+    @staticmethod
+    def record(recorder: SpanRecorder, run: RunResult) -> None:
+        """Add a run's times to a frame's."""
+        recorder.add("h2d", run.timing.h2d_ns)
+        recorder.add("execute", run.timing.execute_ns)
+        recorder.add("d2h", run.timing.d2h_ns)
 
     def close(self) -> None:
         """Free the engine."""

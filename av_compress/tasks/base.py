@@ -92,6 +92,81 @@ class Labels2D:
 
 
 @dataclass(frozen=True)
+class PointCloud:
+    """One sweep of a LiDAR, or several brought together.
+
+    Attributes:
+        points: float32 [n, c], the first c of x, y, z in metres, intensity, time in seconds before
+            `stamp_ns` (an earlier sweep's is positive) and ring; the axes are right-handed. Values
+            may be NaN or infinite: such points lie nowhere.
+        stamp_ns: acquisition time in nanoseconds since the epoch of the sensor's clock.
+        frame_id: coordinate frame of the points.
+        key: where the cloud comes from, unique within its source.
+
+    """
+
+    points: npt.NDArray[np.float32]
+    stamp_ns: int = 0
+    frame_id: str = ""
+    key: str = ""
+
+    def __len__(self) -> int:
+        """Count the points."""
+        return int(self.points.shape[0])
+
+
+@dataclass(frozen=True)
+class Detections3D:
+    """Objects found in one cloud, best score first.
+
+    Attributes:
+        boxes: float32 [n, 7], in the cloud's frame: centre x, y, z, length (along the heading),
+            width and height in metres, yaw in radians in (-pi, pi], counter-clockwise about z from
+            the x axis.
+        scores: float32 [n] in 0..1.
+        labels: int32 [n], indices into the task's class names.
+        velocities: float32 [n, 2], x and y in metres a second; None where the model tells none.
+
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    velocities: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        """Count the detections."""
+        return int(self.scores.shape[0])
+
+    @staticmethod
+    def empty() -> Detections3D:
+        """Return a result without detections."""
+        return Detections3D(
+            np.zeros((0, 7), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
+        )
+
+
+@dataclass(frozen=True)
+class Labels3D:
+    """Objects that are truly in one cloud.
+
+    Attributes:
+        boxes: float32 [n, 7], as in `Detections3D`.
+        labels: int32 [n], indices into the class names of the data set they come from.
+        ignored: bool [n], neither found nor missed (too far, too few points, other kinds).
+
+    """
+
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    ignored: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Count the objects."""
+        return int(self.labels.shape[0])
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What preprocess hands over: tensors for the engine, context for postprocess.
 
@@ -103,6 +178,38 @@ class Prepared:
 
     tensors: Tensors
     context: Any = field(repr=False)
+
+
+class RawFrame(Protocol):
+    """A frame as its message holds it: what decoding it costs is not paid yet.
+
+    Attributes:
+        stamp_ns: as in the frame.
+        frame_id: as in the frame.
+        key: as in the frame.
+
+    """
+
+    @property
+    def stamp_ns(self) -> int: ...
+    @property
+    def frame_id(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+    def decode(self) -> Any:
+        """Return the frame.
+
+        Raises:
+            FrameError: it holds none.
+
+        """
+        ...
+
+
+def decoded(frame: Any) -> Any:
+    """Return a frame as tasks take it, whether it comes raw or not."""
+    return frame.decode() if hasattr(frame, "decode") else frame
 
 
 FrameT = TypeVar("FrameT", contravariant=True)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from av_compress.engines.base import RunResult
 from av_compress.engines.cuda import CudaContext, CudaError
+from av_compress.engines.layer_times import LayerTime, layer_times
 from av_compress.engines.tensorrt.load import load_plan
 from av_compress.engines.tensorrt.log import make_log
+from av_compress.engines.tensorrt.profile import kinds_of, make_profiler
 from av_compress.engines.tensorrt.runtime_cache import RuntimeCache, make_context
 from av_compress.engines.tensorrt.slots import OnDevice, Slot
 from av_compress.engines.tensorrt.tensors import read_border
@@ -124,6 +126,11 @@ class TensorRTEngine:
         """The device's context, to make in it what prepares its inputs; ends with the engine."""
         return self._cuda
 
+    @property
+    def slots(self) -> int:
+        """How many frames may be on their way at once."""
+        return len(self._slots)
+
     def run(self, tensors: Tensors) -> RunResult:
         """Run once; see `Engine.run`.
 
@@ -199,6 +206,29 @@ class TensorRTEngine:
             slot.download(self._download)
             slot.wait()
             return slot.outputs()
+
+    def profile(self, tensors: Tensors, runs: int) -> tuple[LayerTime, ...]:
+        """Time each layer, in runs of their own: without a graph, and slowed by the profiler.
+
+        Raises:
+            EngineError: see `run`.
+
+        """
+        if self._busy:
+            raise EngineError("frames were submitted and not collected; collect them before")
+        self.run(tensors)
+        # The one of that run, last in line: its inputs are on the device and serve once more.
+        slot = self._free[-1]
+        profiler = make_profiler(self._trt)
+        self._context.profiler = profiler
+        try:
+            with self._cuda.active():
+                for _ in range(runs):
+                    self._enqueue(slot)
+                    self._compute.synchronize()
+                return layer_times(profiler.taken, kinds_of(self._trt, self._engine))
+        finally:
+            self._context.profiler = None
 
     def close(self) -> None:
         """Free the plan and everything on the device; calling it again does nothing."""

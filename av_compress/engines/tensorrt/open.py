@@ -7,9 +7,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from av_compress.cachefolder import cache_folder
-from av_compress.engines.cuda import CudaContext
+from av_compress.engines.cuda import CudaContext, Device
 from av_compress.engines.machine import card_name
 from av_compress.engines.plans.choose import Runner, choose_plan
+from av_compress.engines.plans.store import PlanRecord
 from av_compress.engines.tensorrt.engine import RunOptions, TensorRTEngine
 from av_compress.engines.tensorrt.module import load_module
 from av_compress.engines.tensorrt.runtime_cache import RuntimeCache
@@ -41,14 +42,9 @@ def open_plan(bundle: Bundle, backend: str, device: int | str = 0) -> TensorRTEn
     trt = load_module(backend, "running a plan")
     cuda = CudaContext.open(device)
     try:
-        runner = Runner(
-            backend, str(trt.__version__), card_name(cuda.device), cuda.device.capability
-        )
-        store = bundle.plans()
-        artefacts = {name: record.sha256 for name, record in bundle.manifest.artefacts.items()}
-        record = choose_plan(bundle.root, store, runner, artefacts)
+        record = plan_for(bundle, backend, cuda.device)
         bundle.require_accepted(record.target.emitter)
-        plan = store.read(record)
+        plan = bundle.plans().read(record)
     except BaseException:
         cuda.close()
         raise
@@ -61,3 +57,23 @@ def open_plan(bundle: Bundle, backend: str, device: int | str = 0) -> TensorRTEn
     cache = RuntimeCache(cache_folder() / "runtime" / f"{which[:16]}.cache")
     # From here on the context is the engine's.
     return TensorRTEngine(trt, plan, cuda, options, cache)
+
+
+def plan_for(bundle: Bundle, backend: str, card: Device) -> PlanRecord:
+    """Return the record of the plan that is served on a card.
+
+    Args:
+        bundle: verified.
+        backend: `tensorrt` or `tensorrt_rtx`.
+        card: what is to run it.
+
+    Raises:
+        MissingExtraError: the backend's package is not installed.
+        EngineError: no plan fits; says why and what to run.
+        BundleError: a signature is required and does not hold.
+
+    """
+    trt = load_module(backend, "running a plan")
+    runner = Runner(backend, str(trt.__version__), card_name(card), card.capability)
+    artefacts = {name: record.sha256 for name, record in bundle.manifest.artefacts.items()}
+    return choose_plan(bundle.root, bundle.plans(), runner, artefacts)

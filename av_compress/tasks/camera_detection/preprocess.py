@@ -35,10 +35,22 @@ class Preprocessor:
         self._resize = resize
         self._dtype = np.dtype(target.dtype)
         table = _table(target)
-        self._padding = table[resize.pad_value].astype(self._dtype)
+        self._padding: Array = table[resize.pad_value].astype(self._dtype)
         # OpenCV wants [1, 256] for planes and [1, 256, 3] for interleaved pixels.
         self._tables = [np.ascontiguousarray(column)[None] for column in table.T]
         self._table = table[None]
+
+    @property
+    def values(self) -> Array:
+        """The tensor's element for each pixel value, [256, 3] of its type, by its channels."""
+        if self._dtype == np.uint8:
+            return np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+        return np.asarray(self._table[0], self._dtype)
+
+    @property
+    def padding(self) -> Array:
+        """The tensor's elements where there is no image, [3] of its type, by its channels."""
+        return self._padding
 
     def place(self, width: int, height: int) -> Placement:
         """Tell where an image of this size lies in the input."""

@@ -108,23 +108,23 @@ def _encode(values, counts, cells, lower, size, codes, out):
             mean[axis] = total / np.float32(count)
             place = np.float32(cells[number, 2 - axis])
             center[axis] = (place + half) * size[axis] + lower[axis]
-        for point in range(count):
-            for channel in range(codes.shape[0]):
-                code = codes[channel]
-                if code < 6:
-                    value = values[number, point, code]
-                elif code < 9:
-                    value = values[number, point, code - 6] - mean[code - 6]
-                elif code < 12:
-                    value = values[number, point, code - 9] - center[code - 9]
-                else:
-                    x, y, z = (
-                        values[number, point, 0],
-                        values[number, point, 1],
-                        values[number, point, 2],
-                    )
-                    value = np.sqrt(x * x + y * y + z * z)
-                out[number, point, channel] = value
-        for point in range(count, values.shape[1]):
-            for channel in range(codes.shape[0]):
+        for channel in range(codes.shape[0]):
+            code = codes[channel]
+            if code < 6:
+                for point in range(count):
+                    out[number, point, channel] = values[number, point, code]
+            elif code < 12:
+                origin = mean[code - 6] if code < 9 else center[code - 9]
+                for point in range(count):
+                    out[number, point, channel] = values[number, point, code % 3] - origin
+            else:
+                _distances(values, number, count, out, channel)
+            for point in range(count, values.shape[1]):
                 out[number, point, channel] = np.float32(0.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _distances(values, number, count, out, channel):
+    for point in range(count):
+        x, y, z = values[number, point, 0], values[number, point, 1], values[number, point, 2]
+        out[number, point, channel] = np.sqrt(x * x + y * y + z * z)

@@ -1,0 +1,202 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where frames were when: rigid transforms over time, as tf and odometry tell them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from av_compress.errors import DataError, FrameError
+
+Doubles = npt.NDArray[np.float64]
+
+NS_PER_S = 1_000_000_000
+# As in tf2: how long a transform is remembered.
+_MEMORY_NS = 10 * NS_PER_S
+# Below this sine of the angle between two rotations, a straight line is as good as an arc.
+_NEARLY_EQUAL = 1e-6
+
+
+class NoTransformError(FrameError):
+    """Two frames are not connected at a time; the message says which part is missing."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A rigid transform: p in the target = rotation * p in the source + translation.
+
+    Attributes:
+        rotation: unit quaternion x, y, z, w, float64 [4].
+        translation: float64 [3], metres.
+
+    """
+
+    rotation: Doubles
+    translation: Doubles
+
+    @staticmethod
+    def of(translation: Sequence[float], rotation: Sequence[float]) -> Transform:
+        """Make one of three metres and a quaternion x, y, z, w of any length.
+
+        Raises:
+            DataError: a value is not finite, or the quaternion is zero.
+
+        """
+        quaternion, offset = np.array(rotation, np.float64), np.array(translation, np.float64)
+        length = np.linalg.norm(quaternion)
+        if not (np.isfinite(quaternion).all() and np.isfinite(offset).all() and length > 0):
+            raise DataError(f"a transform by {list(translation)} and {list(rotation)} is none")
+        return Transform(quaternion / length, offset)
+
+    @staticmethod
+    def identity() -> Transform:
+        """Return the transform that changes nothing."""
+        return Transform.of((0, 0, 0), (0, 0, 0, 1))
+
+    @property
+    def matrix(self) -> Doubles:
+        """The rotation as float64 [3, 3]."""
+        x, y, z, w = self.rotation
+        return np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+            ]
+        )
+
+    def __matmul__(self, other: Transform) -> Transform:
+        """Return this transform after `other`."""
+        a, b = self.rotation, other.rotation
+        vector = a[3] * b[:3] + b[3] * a[:3] + np.cross(a[:3], b[:3])
+        rotation = np.array([*vector, a[3] * b[3] - a[:3] @ b[:3]])
+        return Transform(
+            rotation / np.linalg.norm(rotation),
+            self.matrix @ other.translation + self.translation,
+        )
+
+    def inverse(self) -> Transform:
+        """Return the transform the other way round."""
+        rotation = self.rotation * np.array([-1.0, -1.0, -1.0, 1.0])
+        turned = Transform(rotation, np.zeros(3))
+        return Transform(rotation, -(turned.matrix @ self.translation))
+
+    def towards(self, other: Transform, share: float) -> Transform:
+        """Return what lies between: 0 is this one, 1 the other (slerp, Shoemake 1985)."""
+        ours, theirs = self.rotation, other.rotation
+        cosine = float(ours @ theirs)
+        if cosine < 0:
+            # Both signs are the same rotation; this one is the shorter way.
+            theirs, cosine = -theirs, -cosine
+        angle = float(np.arccos(min(cosine, 1.0)))
+        if np.sin(angle) < _NEARLY_EQUAL:
+            rotation = ours + share * (theirs - ours)
+        else:
+            rotation = np.sin((1 - share) * angle) * ours + np.sin(share * angle) * theirs
+        translation = self.translation + share * (other.translation - self.translation)
+        return Transform(rotation / np.linalg.norm(rotation), translation)
+
+
+@dataclass
+class _Link:
+    """A frame's place in its parent over time; without times where it never changes."""
+
+    parent: str
+    static: Transform | None = None
+    stamps: list[int] = field(default_factory=list)
+    transforms: deque[Transform] = field(default_factory=deque)
+
+    def add(self, stamp_ns: int, transform: Transform) -> None:
+        place = bisect_left(self.stamps, stamp_ns)
+        if place < len(self.stamps) and self.stamps[place] == stamp_ns:
+            self.transforms[place] = transform
+            return
+        insort(self.stamps, stamp_ns)
+        self.transforms.insert(place, transform)
+        while self.stamps[-1] - self.stamps[0] > _MEMORY_NS:
+            self.stamps.pop(0)
+            self.transforms.popleft()
+
+    def at(self, child: str, stamp_ns: int) -> Transform:
+        if self.static is not None:
+            return self.static
+        name = f"{self.parent} <- {child}"
+        if stamp_ns > self.stamps[-1]:
+            late = (stamp_ns - self.stamps[-1]) / NS_PER_S
+            raise NoTransformError(f"{name} is known until {late:.3f} s before that time only")
+        if stamp_ns < self.stamps[0]:
+            early = (self.stamps[0] - stamp_ns) / NS_PER_S
+            raise NoTransformError(f"{name} is known from {early:.3f} s after that time on only")
+        place = bisect_left(self.stamps, stamp_ns)
+        if self.stamps[place] == stamp_ns:
+            return self.transforms[place]
+        before, after = self.stamps[place - 1], self.stamps[place]
+        share = (stamp_ns - before) / (after - before)
+        return self.transforms[place - 1].towards(self.transforms[place], share)
+
+
+class Transforms:
+    """The tree of frames over the last 10 seconds, as tf2 keeps it."""
+
+    def __init__(self) -> None:
+        """Start without frames."""
+        self._links: dict[str, _Link] = {}
+
+    def add(self, parent: str, child: str, stamp_ns: int, transform: Transform) -> None:
+        """Remember where `child` was in `parent`; a new parent makes the old one's places void."""
+        link = self._links.get(child)
+        if link is None or link.parent != parent or link.static is not None:
+            link = self._links[child] = _Link(parent)
+        if link.stamps and stamp_ns < link.stamps[-1] - _MEMORY_NS:
+            # Time began anew, as where a bag starts again.
+            link = self._links[child] = _Link(parent)
+        link.add(stamp_ns, transform)
+
+    def add_static(self, parent: str, child: str, transform: Transform) -> None:
+        """Remember where `child` always is in `parent`."""
+        self._links[child] = _Link(parent, transform)
+
+    def clear(self) -> None:
+        """Forget what changes over time."""
+        self._links = {
+            child: link for child, link in self._links.items() if link.static is not None
+        }
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> Transform:
+        """Return the transform from `source` to `target` at a time.
+
+        Raises:
+            NoTransformError: the two are not connected, or not known at that time.
+
+        """
+        if target == source:
+            return Transform.identity()
+        ours, theirs = self._way_up(target), self._way_up(source)
+        common = next((frame for frame in theirs if frame in ours), None)
+        if common is None:
+            raise NoTransformError(
+                f"no transform connects {source!r} with {target!r}; known are: "
+                f"{', '.join(sorted(self._links)) or 'none'}"
+            )
+        up = self._climb(theirs[: theirs.index(common)], stamp_ns)
+        down = self._climb(ours[: ours.index(common)], stamp_ns)
+        return down.inverse() @ up
+
+    def _way_up(self, frame: str) -> list[str]:
+        """Return a frame and those over it; one that occurs twice ends it."""
+        way = [frame]
+        while way[-1] in self._links and self._links[way[-1]].parent not in way:
+            way.append(self._links[way[-1]].parent)
+        return way
+
+    def _climb(self, frames: Sequence[str], stamp_ns: int) -> Transform:
+        whole = Transform.identity()
+        for frame in frames:
+            whole = self._links[frame].at(frame, stamp_ns) @ whole
+        return whole
