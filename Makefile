@@ -28,6 +28,7 @@ lint: $(STAMP)
 benchmarks: demo
 	$(BIN)/python benchmarks/observers.py
 	$(BIN)/python benchmarks/node_overhead.py --bundle out/demo/bundle --minutes 10
+	$(BIN)/python benchmarks/load.py --bundle out/demo/bundle
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/mixed_precision.py
 	$(BIN)/python benchmarks/sampling.py

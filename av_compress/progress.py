@@ -7,10 +7,11 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -78,3 +79,56 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
         check_interrupt()
         yield item
     check_interrupt()
+
+
+class Elapsed:
+    """A line that tells how long work lasts that does not tell how far it is.
+
+    Shown on a terminal alone, as `track` does, once the work has lasted two seconds.
+    """
+
+    def __init__(
+        self, label: str, stream: TextIO, delay_s: float = 2.0, period_s: float = 1.0
+    ) -> None:
+        """Start.
+
+        Args:
+            label: what is being done.
+            stream: where the line is shown.
+            delay_s: how long nothing is shown.
+            period_s: how long the line stays as it is.
+
+        """
+        self._label, self._stream = label, stream
+        self._delay_s, self._period_s = delay_s, period_s
+        self._started = time.monotonic()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        if stream.isatty():
+            self._thread = threading.Thread(target=self._show, name="elapsed", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Take the line away; calling it again does nothing."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _show(self) -> None:
+        width, wait = 0, self._delay_s
+        while not self._stop.wait(wait):
+            text = f"{self._label}: {clock(time.monotonic() - self._started)}"
+            width, wait = max(width, len(text)), self._period_s
+            self._stream.write(f"\r{text}")
+            self._stream.flush()
+        if width:
+            self._stream.write(f"\r{' ' * width}\r")
+            self._stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as `0:07`, `12:34` or `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -29,7 +29,7 @@ import onnx
 from common import peak_memory_mib, save_results
 from onnx import helper
 
-from av_compress.build.compile import account_of
+from av_compress.build.plan_parts import account_of
 from av_compress.compress.emit.quantize import narrow_plan, quantize, tensors_to_observe
 from av_compress.compress.observe.calibrate import Calibrator, MagnitudeProbe
 from av_compress.compress.observe.channels import ChannelObserver

@@ -1,6 +1,6 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of what TensorRT for RTX made of real models."""
+"""Tables of what TensorRT makes of models: what it compiles, and what a card takes for it."""
 
 from __future__ import annotations
 
@@ -49,4 +49,62 @@ def _headline(figures: Result) -> str:
         f"{', '.join(sorted(tried, key=float))}, in at most {seconds:.1f} s and {memory} MiB. Of "
         f"{asked} weighted nodes that were to be INT8 or FP8, {lost} became float. Shown is "
         f"capability {SHOWN}."
+    )
+
+
+def load(figures: Result) -> str:
+    """Tabulate what a verified load and a second compilation take."""
+    rows = [
+        (label, number(figures[f"{key}_s"], 4), number(figures[f"{key}_process_s"], 3))
+        for key, label in (("load", "verified load"), ("compile_again", "compiled again"))
+    ]
+    sizes = " and ".join(
+        f"{figures[key] / 2**20:.1f} MiB of {what}"
+        for key, what in (("plan_bytes", "plan"), ("model_bytes", "models"))
+    )
+    headers = ("seconds", "in the process", "whole process")
+    return f"{sizes}; medians of {figures['rounds']} runs.\n\n{table(headers, rows)}"
+
+
+def on_card(figures: Result) -> str:
+    """Tabulate what one card takes for bundles; what it refuses is a row, too."""
+    card = figures["card"]
+    mode = f", power mode {card['power_mode']}" if "power_mode" in card else ""
+    copied = ", ".join(
+        f"{label} {number(figures['copies'][f'{key}_in_gb_per_s'], 1)} in and "
+        f"{number(figures['copies'][f'{key}_out_gb_per_s'], 1)} out"
+        for key, label in (("page_locked", "page-locked"), ("other", "other memory"))
+    )
+    headers = (
+        *("bundle", "model", "compile s", "again", "load s", "again"),
+        *("p50 ms", "p99", "copy in", "execute", "copy out", "frames/s", "in flight"),
+    )
+    rows = [
+        row
+        for bundle, backends in figures["bundles"].items()
+        for backend, found in backends.items()
+        for row in _timed(bundle, backend, found)
+    ]
+    head = f"{card['gpu']}, compute capability {card['compute_capability']}{mode}."
+    return f"{head} Copies in GB/s: {copied}.\n\n{table(headers, rows, left=2)}"
+
+
+def _timed(bundle: str, backend: str, found: Result) -> list[tuple[str, ...]]:
+    made = tuple(
+        number(found[key]) if key in found else ""
+        for key in ("compile_s", "compile_again_s", "load_s", "load_again_s")
+    )
+    if "refused" in found:
+        return [(bundle, f"{backend}: {found['refused']}", *made, *[""] * 7)]
+    return [(bundle, model["name"], *made, *_latencies(model)) for model in found["models"]]
+
+
+def _latencies(model: Result) -> tuple[str, ...]:
+    total, stages = model["latencies"]["total"], model["latencies"]
+    rates = [number(one["frames_per_s"], 0) for one in model["throughput"]]
+    return (
+        *(number(total[key], 3) for key in ("p50_ms", "p99_ms")),
+        *(number(stages[key]["p50_ms"], 3) for key in ("h2d", "execute", "d2h")),
+        rates[0],
+        rates[1] if len(rates) > 1 else "",
     )

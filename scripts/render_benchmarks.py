@@ -44,13 +44,16 @@ def absent(name: str) -> str:
     return f"Not measured yet: `python benchmarks/{name}.py`."
 
 
-def of(name: str, render: Callable[[Result], str]) -> Callable[[], str]:
-    """Render a result's figures, and what they were measured on."""
+NO_CARD = "Not measured: no card was at hand. With one: `python benchmarks/gpu.py --bundle DIR`."
+
+
+def of(name: str, render: Callable[[Result], str], without: str = "") -> Callable[[], str]:
+    """Render a result's figures, and what they were measured on; `without` stands for none."""
 
     def region() -> str:
         result = load(name)
         if result is None:
-            return absent(name)
+            return without or absent(name)
         return f"{render(result['figures'])}\n\n{provenance(result)}"
 
     return region
@@ -61,7 +64,7 @@ def provenance(result: Result) -> str:
     instructions = [name.upper() for name in ("avx2", "vnni") if machine.get(name)]
     versions = ", ".join(
         f"{name} {result['versions'][name]}"
-        for name in ("python", "numpy", "onnx", "onnxruntime")
+        for name in ("python", "numpy", "onnx", "onnxruntime", "tensorrt", "tensorrt-rtx-cu12")
         if name in result["versions"]
     )
     hardware = " ".join(
@@ -361,6 +364,20 @@ SUMMARY: Mapping[str, tuple[tuple[str, Callable[[Result], str], str], ...]] = {
     "build": (
         ("peak memory of a whole build, 128 samples", peer_tables.build_memory, "≤ 1536 MiB"),
     ),
+    "load": (
+        (
+            "verified load of a signed plan, before TensorRT deserialises it; as a process",
+            lambda figures: f"{figures['load_s']:.3f} s; {figures['load_process_s']:.2f} s",
+            "< 1 s",
+        ),
+        (
+            "compiling an unchanged bundle again; as a process",
+            lambda figures: (
+                f"{figures['compile_again_s']:.3f} s; {figures['compile_again_process_s']:.2f} s"
+            ),
+            "< 1 s",
+        ),
+    ),
     "node_overhead": (
         (
             "node's overhead, publish to received detections, median",
@@ -388,6 +405,8 @@ REGIONS = {
     "node_overhead": of("node_overhead", node_overhead),
     "multi_camera": of("multi_camera", multi_camera),
     "compile": of("compile", plan_tables.compiled),
+    "load": of("load", plan_tables.load),
+    "gpu": of("gpu", plan_tables.on_card, NO_CARD),
     "kinds": of("kinds", kinds),
 }
 

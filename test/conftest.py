@@ -24,8 +24,8 @@ os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds_sh
 # These run in processes of their own, over a stub of the CUDA driver: see test_on_stub.py.
 collect_ignore = [] if "AV_COMPRESS_ON_STUB" in os.environ else ["on_stub"]
 
-import onnxruntime
 import pytest
+from helpers_gpu import why_no_card
 from hypothesis import settings
 
 # How long an example takes says nothing on a machine that is busy with other tests.
@@ -34,12 +34,11 @@ settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return
-    no_gpu = pytest.mark.skip(reason="no NVIDIA GPU: ONNX Runtime has no CUDA provider here")
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(no_gpu)
+    on_card = [item for item in items if item.get_closest_marker("gpu")]
+    # Asked where there is something to run: it starts the driver in this process.
+    reason = why_no_card() if on_card else ""
+    for item in on_card if reason else ():
+        item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)

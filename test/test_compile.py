@@ -207,6 +207,8 @@ def test_what_the_compiler_refuses_is_named(bundle: Path, capsys):
         (["--flag", "nonsense"], 2, "this TensorRT has no flag NONSENSE"),
         (["--dla", "0"], 2, "--dla 0: this machine has 0 DLA cores"),
         (["--optimization-level", "9"], 2, "9 is not 0 to 5"),
+        (["--batch", "1,2,4"], 2, "the batch of this model is fixed; build the bundle with"),
+        (["--device", "0"], 2, "--device: tensorrt_rtx compiles ahead of time"),
     ],
 )
 def test_wrong_arguments_are_refused(bundle: Path, capsys, arguments, code, words):
@@ -251,3 +253,73 @@ def test_an_open_batch_gets_a_profile(tmp_path: Path):
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     with pytest.raises(EngineError, match="input 'image' has the extents"):
         compile_plan(rtx(), model.SerializeToString(), options)
+
+
+@pytest.fixture(scope="module")
+def batched(world: Path) -> Path:
+    rtx()
+    output = world / "compiled" / "batched"
+    more = {"emitters": ["tensorrt"], "optimize": {"max_batch": 3}, "gate": None}
+    assert (
+        main(["build", str(recipe(world, "batched.yaml", **more)), "--output", str(output)]) == 0
+    )
+    return output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batch", "said"),
+    [
+        ([], [1, 3, 3], "batch 1 to 3, best at 3"),
+        (["--batch", "1,2,3"], [1, 2, 3], "batch 1 to 3, best at 2"),
+        (["--batch", "1"], [1, 1, 1], "compute capability 8.9\n"),
+    ],
+)
+def test_a_plan_takes_what_the_bundle_was_built_for(batched: Path, capsys, arguments, batch, said):
+    shutil.rmtree(batched / "plans", ignore_errors=True)
+    assert main(["compile", str(batched), *COMPILE, *arguments]) == 0
+    assert said in capsys.readouterr().out
+    (record,) = PlanStore.of(batched).records()
+    assert record.target.options["batch"] == batch
+
+
+def test_a_plan_that_is_there_is_found_without_reading_any_model(bundle: Path):
+    assert main(["compile", str(bundle), *COMPILE]) == 0
+    code = (
+        "import sys; from av_compress.cli.main import main; "
+        f"code = main({['compile', str(bundle), *COMPILE]!r}); "
+        "heavy = {'onnx', 'onnx_ir', 'sympy', 'torch', 'cv2'} & set(sys.modules); "
+        "print('heavy', sorted(heavy)); sys.exit(code)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "was compiled earlier" in done.stdout
+    assert done.stdout.splitlines()[-1] == "heavy []"
+
+
+def test_how_long_it_took_the_last_time_is_said(bundle: Path):
+    labels: list[str] = []
+
+    def watching(label: str) -> None:
+        labels.append(label)
+
+    def compiled(**more) -> None:
+        options = CompileOptions(capabilities=("8.9",), **more)
+        compile_bundle(load_bundle(bundle), "tensorrt_rtx", options, watching, anew=True)
+
+    compiled()
+    assert labels[0] == "compile"
+    (path,) = (bundle / "plans").glob("*.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "seconds": 725.0}))
+    labels.clear()
+    # With other options it takes about as long.
+    compiled(optimization_level=1)
+    assert labels[0] == "compile (12:05 the last time)"
+    # A record that cannot be read says nothing, and stops nothing.
+    path.write_text("damaged")
+    shutil.copy(path, path.with_name("0.json"))
+    labels.clear()
+    compiled(optimization_level=2)
+    assert labels[0].startswith("compile (0:0")

@@ -33,7 +33,56 @@ def contestant(label: str, median_ms: float, speed: float, **more: float) -> dic
     return {"label": label, "median_ms": median_ms, "speed_of_fp32": speed, **more}
 
 
+def latency(ms: float) -> dict[str, float]:
+    return {"p50_ms": ms, "p99_ms": 2 * ms, "count": 10}
+
+
 RESULTS = {
+    "load": {
+        "goal_s": 1,
+        "load_s": 0.0123,
+        "load_process_s": 0.3456,
+        "compile_again_s": 0.0045,
+        "compile_again_process_s": 0.4,
+        "plan_bytes": 3 << 20,
+        "model_bytes": 1 << 19,
+        "rounds": 20,
+    },
+    "gpu": {
+        "card": {"gpu": "Orin", "compute_capability": "8.7", "power_mode": "MAXN"},
+        "copies": {
+            "page_locked_in_gb_per_s": 12.34,
+            "page_locked_out_gb_per_s": 11,
+            "other_in_gb_per_s": 6,
+            "other_out_gb_per_s": 5,
+        },
+        "bundles": {
+            "demo": {
+                "tensorrt": {
+                    "compile_s": 61.5,
+                    "compile_again_s": 4,
+                    "load_s": 0.5,
+                    "load_again_s": 0.25,
+                    "models": [
+                        {
+                            "name": "demo/tensorrt, plan 0123",
+                            "latencies": {
+                                "total": latency(1.5),
+                                "h2d": latency(0.25),
+                                "execute": latency(1),
+                                "d2h": latency(0.125),
+                            },
+                            "throughput": [
+                                {"in_flight": 1, "frames_per_s": 600},
+                                {"in_flight": 2, "frames_per_s": 900.4},
+                            ],
+                        }
+                    ],
+                },
+                "tensorrt_rtx": {"refused": "no | card"},
+            }
+        },
+    },
     "multi_camera": {
         "cameras": 4,
         "threads_1": {"batched_ms": 7.5, "single_ms": 10.0, "time_of_single": 0.75},
@@ -248,10 +297,11 @@ def test_figures_that_are_absent_are_said_to_be(project):
     assert render(project) == 0
     text = (project / "docs/benchmarks.md").read_text(encoding="utf-8")
     measured = ("fidelity", "sampling", "thresholds", "observers", "cpu_peers", "build", "peers")
-    measured += ("compile", "multi_camera")
+    measured += ("compile", "multi_camera", "load")
     for name in (*measured, "node_overhead"):
         assert f"Not measured yet: `python benchmarks/{name}.py`." in text
-    assert (project / "README.md").read_text().count("not measured yet") == 12
+    assert "Not measured: no card was at hand." in text
+    assert (project / "README.md").read_text().count("not measured yet") == 14
 
 
 def test_figures_go_into_the_pages_as_they_were_measured(project):
@@ -315,6 +365,14 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     moved = "| first | 95.0 % | mse, raised by up to 3 % | 96.00 to 99.00 | 92.00 to 95.00 |"
     assert f"{moved} 1.01 to 2.12 |" in lines
     assert "| first | INT8 | 1.25 | 70 | 12 | 3.50 | 0.50 |" in lines
+    assert "| verified load | 0.0123 | 0.346 |" in lines
+    assert "| compiled again | 0.0045 | 0.400 |" in lines
+    assert "3.0 MiB of plan and 0.5 MiB of models; medians of 20 runs." in lines
+    on_card = "| demo | demo/tensorrt, plan 0123 | 61.50 | 4.00 | 0.50 | 0.25 | 1.500 | 3.000 |"
+    assert f"{on_card} 0.250 | 1.000 | 0.125 | 600 | 900 |" in lines
+    assert any(line.startswith("| demo | tensorrt_rtx: no \\| card |  |") for line in lines)
+    copied = "page-locked 12.3 in and 11.0 out, other memory 6.0 in and 5.0 out."
+    assert f"Orin, compute capability 8.7, power mode MAXN. Copies in GB/s: {copied}" in lines
     made = "1 of 2 compilations went through, for compute capability 8.6, 8.9, in at most 1.2 s"
     became = "Of 4 weighted nodes that were to be INT8 or FP8, 1 became float."
     assert any(line.startswith(made) and became in line for line in lines)

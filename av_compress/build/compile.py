@@ -4,26 +4,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx
-
 from av_compress.cachefolder import cache_folder
-from av_compress.compress.emit.builder_half import fp32_nodes
-from av_compress.compress.emit.implicit import calibration_cache, without_pairs
-from av_compress.compress.emit.strip import strip
-from av_compress.compress.states import weighted_nodes
 from av_compress.engines.bundle import Bundle
-from av_compress.engines.cuda import Device
+from av_compress.engines.cuda import CudaContext, Device, find_device
 from av_compress.engines.machine import card_name, describe, find_card
-from av_compress.engines.plans.account import AskedNode, PlanAccount, account_for
 from av_compress.engines.plans.options import CompileOptions
-from av_compress.engines.plans.store import PlanRecord, PlanTarget
-from av_compress.engines.tensorrt.compile import CompiledPlan, NetworkSource, compile_plan
+from av_compress.engines.plans.store import PlanRecord, PlanStore, PlanTarget
+from av_compress.engines.tensorrt.compile import compile_plan
 from av_compress.engines.tensorrt.module import (
     compiles_ahead_of_time,
     load_module,
@@ -33,8 +26,8 @@ from av_compress.engines.tensorrt.module import (
 from av_compress.engines.tensorrt.progress import Progress
 from av_compress.engines.tensorrt.timing import TimingCache
 from av_compress.engines.trust.signatures import signature_path
-from av_compress.errors import EngineError
 from av_compress.fileio import canonical_json, sha256_bytes, write_text
+from av_compress.progress import clock
 
 if TYPE_CHECKING:
     from tensorrt_api import TensorRT
@@ -81,7 +74,7 @@ def compile_bundle(
     options: CompileOptions,
     watching: Watching,
     anew: bool = False,
-    device: int | str = 0,
+    device: int | str | None = None,
 ) -> Compilation:
     """Compile a bundle's artefact, unless the same was compiled earlier for the same devices.
 
@@ -91,19 +84,21 @@ def compile_bundle(
         options: for which device, and how.
         watching: gives what shows the progress.
         anew: compile though it is there.
-        device: index or UUID of the card, where the backend compiles on the card alone.
+        device: index or UUID of the card, where the backend compiles on the card alone; None:
+            the first, or whatever the backend finds where PyCUDA sees none.
 
     Raises:
         BundleError: there is no artefact for the backend, or it was changed.
         MissingExtraError: the backend's package is not installed.
-        UsageError: an option is not one of the installed version.
+        UsageError: an option is not one of the installed version, or there is no such card.
+        CudaError: a card is named, and there is no driver or no card.
         EngineError: the compiler refuses the model.
         AvCompressError: the plan cannot be written.
 
     """
     trt = load_module(backend)
-    card = None if compiles_ahead_of_time(trt) else find_card(device)
-    emitter = UNTYPED_FORM if _untyped(trt, options) else FORM
+    card = None if compiles_ahead_of_time(trt) else _card(device)
+    emitter = UNTYPED_FORM if is_untyped(trt, options) else FORM
     model = bundle.read_artefact(emitter)
     target = PlanTarget.of(
         emitter, sha256_bytes(model), backend, str(trt.__version__), options, card_name(card)
@@ -115,47 +110,50 @@ def compile_bundle(
         record = store.find(target) if findable and not anew else None
         found = record is not None
         if record is None:
-            source = source_of(trt, model, options)
-            record, data = _compile(trt, target, model, source, card, watching)
-            store.keep(record, data)
-            if source.ranges:
-                # What other tools take in place of pairs, e.g. `trtexec --calib`.
-                path = store.folder / f"{target.key}.calibration"
-                write_text(path, calibration_cache(source.ranges, target.version))
+            with _on(card):
+                record = _compile(trt, target, model, store, card, watching)
     path = store.folder / f"{target.key}.plan"
     warnings = [*_warnings(record.account), *_signing(bundle, store.record_path(target.key))]
     return Compilation(record, path, found, tuple(warnings))
 
 
-def _untyped(trt: TensorRT, options: CompileOptions) -> bool:
+def _card(device: int | str | None) -> Device | None:
+    # Where one is named, it is not enough to find none.
+    return find_card() if device is None else find_device(device)
+
+
+@contextmanager
+def _on(card: Device | None) -> Iterator[None]:
+    """Let the builder compile on a card: it takes the one whose context is current."""
+    if card is None:
+        yield
+        return
+    with CudaContext.open(card.uuid) as cuda, cuda.active():
+        yield
+
+
+def is_untyped(trt: TensorRT, options: CompileOptions) -> bool:
     """Tell whether the builder takes no types from the graph, or no pairs on what is asked."""
     return not types_from_graph(trt) or (options.dla_core is not None and takes_ranges(trt))
-
-
-def source_of(trt: TensorRT, model: bytes, options: CompileOptions) -> NetworkSource:
-    """Say what a plan is made of: pairs and types, or what stands for them in this version."""
-    if not _untyped(trt, options):
-        return NetworkSource(model)
-    graph = onnx.load_model_from_string(model)
-    half = fp32_nodes(graph)
-    if options.dla_core is None:
-        return NetworkSource(model, half)
-    floats, ranges = without_pairs(graph)
-    return NetworkSource(floats.SerializeToString(), half, ranges)
 
 
 def _compile(
     trt: TensorRT,
     target: PlanTarget,
     model: bytes,
-    source: NetworkSource,
+    store: PlanStore,
     card: Device | None,
     watching: Watching,
-) -> tuple[PlanRecord, bytes]:
+) -> PlanRecord:
+    """Compile, and keep the plan and what became of the model."""
+    # Reading ONNX models is heavy to import, and a plan that is found needs nothing of it.
+    from av_compress.build.plan_parts import account_of_plan, calibration_of, source_of
+
     timings = _timings(target) if card is not None else None
     options = target.compile_options()
-    plan = compile_plan(trt, source, options, watching("compile"), timings)
-    account = _accounts(trt, model, plan, options, watching)
+    source = source_of(trt, model, options)
+    plan = compile_plan(trt, source, options, watching(_label(store, target)), timings)
+    account = account_of_plan(trt, model, plan, options, watching)
     record = PlanRecord(
         target=target,
         sha256=sha256_bytes(plan.data),
@@ -166,7 +164,18 @@ def _compile(
         machine=describe(card),
         timing_cache=plan.timing_cache,
     )
-    return record, plan.data
+    store.keep(record, plan.data)
+    if source.ranges:
+        # What other tools take in place of pairs, e.g. `trtexec --calib`.
+        path = store.folder / f"{target.key}.calibration"
+        write_text(path, calibration_of(source, target.version))
+    return record
+
+
+def _label(store: PlanStore, target: PlanTarget) -> str:
+    """Say what is done, and how long it took earlier where that is known."""
+    seconds = store.earlier_seconds(target)
+    return "compile" if seconds is None else f"compile ({clock(seconds)} the last time)"
 
 
 def _timings(target: PlanTarget) -> TimingCache:
@@ -183,46 +192,6 @@ def _signing(bundle: Bundle, record: Path) -> list[str]:
         "the bundle is signed, this plan is not: where a signature is required it is refused; "
         f"sign it where the private key is: av-compress sign {bundle.root} --key private.pem"
     ]
-
-
-def _accounts(
-    trt: TensorRT, model: bytes, plan: CompiledPlan, options: CompileOptions, watching: Watching
-) -> Mapping[str, Any]:
-    """Say what the compiler made of a model, and what it makes of it without its Q/DQ pairs."""
-    graph = onnx.load_model_from_string(model)
-    content = _content(account_of(graph, plan))
-    content["without_pairs"] = None
-    if all(node["asked"] != "int8" for node in content["nodes"]):
-        return content
-    twin = strip(graph)
-    source = source_of(trt, model, options)
-    try:
-        floats_alone = replace(source, model=twin.SerializeToString(), ranges={})
-        made = compile_plan(trt, floats_alone, options, watching("compare"))
-    except EngineError:
-        # It is there to compare with, not to be served.
-        return content
-    floats = _content(account_of(twin, made))
-    content["without_pairs"] = {key: v for key, v in floats.items() if key != "nodes"}
-    return content
-
-
-def account_of(graph: onnx.ModelProto, plan: CompiledPlan) -> PlanAccount:
-    """Hold a plan against the model that it was compiled of."""
-    if not plan.layers:
-        # Nothing is known: neither that a node is what it was to be, nor that it is not.
-        return account_for((), (), {})
-    asked = [
-        AskedNode(name, state.precision, state.weights)
-        for name, state in weighted_nodes(graph).items()
-    ]
-    return account_for(plan.layers, asked, {node.name: node.op_type for node in graph.graph.node})
-
-
-def _content(account: PlanAccount) -> dict[str, Any]:
-    nodes = [{**asdict(node), "differs": node.differs} for node in account.nodes]
-    content = {**asdict(account), "nodes": nodes, "bytes_moved": account.bytes_moved}
-    return dict(json.loads(canonical_json(content)))
 
 
 def _warnings(account: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from av_compress.cli.frames import add_frame_arguments, open_frames
-from av_compress.engines.forms import FORMS
+from av_compress.engines.forms import BACKENDS, FORMS
 
 if TYPE_CHECKING:
     from av_compress.engines.onnxruntime import OrtOptions
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 HELP = "time a bundle's models on this machine, side by side: latency, throughput, layers"
 
 _CUDA = "CUDAExecutionProvider"
-# As `engines.bundle.BACKENDS`, which is heavy to import.
-_BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +37,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--backend",
         action="append",
-        choices=_BACKENDS,
+        choices=BACKENDS,
         default=[],
         help="may be given again; by default onnxruntime, and those that have a plan that fits",
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from av_compress.build.compile import Compilation
     from av_compress.engines.plans.options import CompileOptions
     from av_compress.engines.tensorrt.progress import Progress
+    from av_compress.progress import Elapsed
 
 HELP = "compile a bundle's model into a TensorRT plan; exit code 1 where it is refused"
 
@@ -44,7 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--optimization-level", type=int, metavar="N", help="0 (fast compilation) to 5 (fast plan)"
     )
     parser.add_argument(
-        "--batch", metavar="N[,N,N]", default="1", help="batch, or smallest, usual and largest"
+        "--batch",
+        metavar="N[,N,N]",
+        help="batch, or smallest, usual and largest; by default 1 to what the bundle was built "
+        "for, and that for the usual one",
+    )
+    parser.add_argument(
+        "--device",
+        metavar="INDEX|UUID",
+        help="the card that it is compiled on and for (tensorrt alone; by default the first)",
     )
     parser.add_argument("--dla", type=int, metavar="N", help="DLA core, the GPU for the rest")
     parser.add_argument(
@@ -64,10 +73,11 @@ def run(args: argparse.Namespace) -> int:
     from av_compress.build.compile import compile_bundle
     from av_compress.engines.bundle import load_bundle
 
-    options = _options(args)
+    _check_device(args)
     bundle = load_bundle(args.bundle)
+    options = _options(args, bundle.manifest.max_batch)
     with _Bars() as bars:
-        made = compile_bundle(bundle, args.backend, options, bars.watching, args.anew)
+        made = compile_bundle(bundle, args.backend, options, bars.watching, args.anew, args.device)
     if args.json:
         print(json.dumps({"path": str(made.path), **asdict(made.record)}, indent=2))
     else:
@@ -78,14 +88,24 @@ def run(args: argparse.Namespace) -> int:
     return 1 if args.strict and (made.differing or unknown) else 0
 
 
-def _options(args: argparse.Namespace) -> CompileOptions:
+def _check_device(args: argparse.Namespace) -> None:
+    from av_compress.errors import UsageError
+
+    if args.device is not None and args.backend == "tensorrt_rtx":
+        raise UsageError(
+            "--device: tensorrt_rtx compiles ahead of time, for no card of this machine; give "
+            "--compute-capability"
+        )
+
+
+def _options(args: argparse.Namespace, max_batch: int) -> CompileOptions:
     from av_compress.engines.plans.options import CompileOptions
 
     return CompileOptions(
         capabilities=tuple(one.strip() for one in args.compute_capability.split(",") if one),
         workspace=None if args.workspace is None else _bytes(args.workspace),
         optimization_level=args.optimization_level,
-        batch=_batch(args.batch),
+        batch=(1, max_batch, max_batch) if args.batch is None else _batch(args.batch),
         dla_core=args.dla,
         flags=tuple(flag.upper() for flag in args.flag),
     )
@@ -111,11 +131,12 @@ def _batch(text: str) -> tuple[int, int, int]:
 
 
 class _Bars:
-    """A progress bar for each phase of a compiler."""
+    """A progress bar for each phase of a compiler, or how long it lasts where it tells of none."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._shown = ""
+        self._elapsed: Elapsed | None = None
 
     def __enter__(self) -> _Bars:
         return self
@@ -126,7 +147,10 @@ class _Bars:
     def watching(self, label: str) -> Progress:
         from tqdm import tqdm
 
-        from av_compress.progress import check_interrupt
+        from av_compress.progress import Elapsed, check_interrupt
+
+        self._close()
+        self._elapsed = Elapsed(label, sys.stderr)
 
         def step(phase: str, done: int, total: int) -> bool:
             text = f"{label}: {phase}"
@@ -147,9 +171,11 @@ class _Bars:
         return step
 
     def _close(self) -> None:
+        if self._elapsed is not None:
+            self._elapsed.close()
         if self._bar is not None:
             self._bar.close()
-        self._bar, self._shown = None, ""
+        self._bar, self._shown, self._elapsed = None, "", None
 
 
 def _text(made: Compilation) -> str:
@@ -158,9 +184,11 @@ def _text(made: Compilation) -> str:
     how = "was compiled earlier" if made.found else f"compiled in {record.seconds:.1f} s"
     capabilities = ", ".join(target.options["capabilities"])
     devices = f"compute capability {capabilities}" if capabilities else _DEFAULT[target.backend]
+    least, usual, most = target.options["batch"]
+    batch = f", batch {least} to {most}, best at {usual}" if most > 1 else ""
     lines = [
         f"plan: {made.path} ({record.bytes / 2**20:.1f} MiB, sha256 {record.sha256[:12]}), {how}",
-        f"for: {target.backend} {target.version}, {devices}",
+        f"for: {target.backend} {target.version}, {target.card or devices}{batch}",
         *_moved("made", account),
     ]
     if account["without_pairs"] is not None:

@@ -14,7 +14,7 @@ from av_compress.engines.batch import BatchPipeline
 from av_compress.engines.forms import BACKENDS, FORMS, ON_CPU, ON_GPU, ONNXRUNTIME
 from av_compress.engines.manifest import ArtefactRecord, Manifest
 from av_compress.engines.onnxruntime import CUDA, OnnxRuntimeEngine, OrtOptions
-from av_compress.engines.pipeline import Pipeline
+from av_compress.engines.pipeline import Pipeline, Where
 from av_compress.engines.plans.store import PlanStore
 from av_compress.engines.trust.keys import TrustedKeys
 from av_compress.engines.trust.signatures import verify_file
@@ -165,6 +165,7 @@ class Bundle:
         emitter: str | None = None,
         batched: bool = False,
         device: int | str = 0,
+        preprocess: Where = "auto",
     ) -> Pipeline:
         """Load a model of this bundle together with its task; see `open_engine`.
 
@@ -174,17 +175,26 @@ class Bundle:
             emitter: see `open_engine`.
             batched: take several frames at once, as many as the bundle was built for.
             device: see `open_engine`.
+            preprocess: where frames are prepared; the bits are the same. `device`: on the card
+                that runs the model; `auto`: there where it can be; `host`: never there.
+
+        Raises:
+            EngineError: see `open_engine`; or `device` is asked for and cannot be had.
 
         """
         task = self.task()
         engine = self.open_engine(backend, options, emitter, device)
         with ExitStack() as stack:
             stack.callback(engine.close)
-            made = (
-                BatchPipeline(task, engine, self.manifest.max_batch)
-                if batched
-                else Pipeline(task, engine)
-            )
+            batch = self.manifest.max_batch
+            if backend != ONNXRUNTIME:
+                from av_compress.engines.kernels.join import join
+
+                made = join(task, engine, batch if batched else 1, preprocess)
+            elif preprocess == "device":
+                raise UsageError("preprocess on the device goes with a plan, not with onnxruntime")
+            else:
+                made = BatchPipeline(task, engine, batch) if batched else Pipeline(task, engine)
             stack.pop_all()
         return made
 

@@ -57,8 +57,8 @@ class SurvivorsStage(Protocol):
         """Put on the stream what finds the survivors of each frame and fetches them."""
         ...
 
-    def collect(self, place: int) -> Any | None:
-        """Return a frame's survivors, which lie here now; None where there were too many."""
+    def collect(self) -> Sequence[Any | None]:
+        """Return the survivors of each frame; None where there was no room for all."""
         ...
 
     def postprocess(self, survivors: Any, context: Any) -> Any:
@@ -105,6 +105,8 @@ class DevicePipeline(BatchPipeline):
         """
         super().__init__(task, engine, max_batch)
         self._stages = stages
+        part = "preprocess" if stages.survivors is None else "preprocess and choice of candidates"
+        self.description = f"{engine.description}, {part} on the device"
 
     @property
     def takes_raw(self) -> bool:
@@ -158,8 +160,8 @@ class DevicePipeline(BatchPipeline):
 
     def _results(self, run: RunResult, contexts: Sequence[Any]) -> list[Any]:
         stage, outputs, results = self._stages.survivors, run.outputs, []
-        for place, context in enumerate(contexts):
-            survivors = None if stage is None else stage.collect(place)
+        found = [None] * len(contexts) if stage is None else stage.collect()
+        for place, (context, survivors) in enumerate(zip(contexts, found)):
             if stage is not None and survivors is not None:
                 results.append(stage.postprocess(survivors, context))
                 continue

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from av_compress.engines.base import Engine, RunResult
 from av_compress.errors import FrameError
 from av_compress.tasks.base import Task
 from av_compress.telemetry.spans import SpanRecorder
+
+# Where frames are prepared for the model.
+Where: TypeAlias = Literal["auto", "device", "host"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,14 @@ class Processed:
 
 
 class Pipeline:
-    """A task and the engine that runs its model. Owned by one thread."""
+    """A task and the engine that runs its model. Owned by one thread.
+
+    Attributes:
+        task: what the model means.
+        engine: runs it.
+        description: what runs where, in a few words, for logs and diagnostics.
+
+    """
 
     def __init__(self, task: Task[Any, Any], engine: Engine) -> None:
         """Join `task` and `engine`.
@@ -41,6 +51,7 @@ class Pipeline:
         task.check_model(engine.inputs, engine.outputs)
         self.task = task
         self.engine = engine
+        self.description = engine.description
 
     def process(self, frame: Any) -> Processed:
         """Take one frame all the way.

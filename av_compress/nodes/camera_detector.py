@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from av_compress.data.detections import detections_to_fields, label_info_fields
-from av_compress.data.images import frame_from_message
+from av_compress.data.images import RawImage, frame_from_message, raw_from_message
 from av_compress.nodes.detections import DetectionArrayWriter, label_info_message
 from av_compress.nodes.images import compressed_message, image_message
 from av_compress.nodes.process import run_node
 from av_compress.nodes.topics import Advertise, latched_qos
 from av_compress.report.pictures import annotate
-from av_compress.tasks.base import Detections2D, ImageFrame, Task
+from av_compress.tasks.base import Detections2D, ImageFrame, Task, decoded
 
 _SAMPLE_SIZE = (720, 1280, 3)
 
@@ -44,18 +44,19 @@ class CameraOutputs:
         fields = label_info_fields(self._class_names, self._threshold)
         self._labels.publish(label_info_message(fields, stamp))
 
-    def publish(self, frame: ImageFrame, result: Detections2D) -> None:
+    def publish(self, frame: ImageFrame | RawImage, result: Detections2D) -> None:
         """Publish detections with the image's stamp and frame_id."""
         fields = detections_to_fields(result, frame.stamp_ns, frame.frame_id)
         self._detections.publish(self._writer.write(fields))
 
-    def publish_debug(self, frame: ImageFrame, result: Detections2D) -> None:
+    def publish_debug(self, frame: ImageFrame | RawImage, result: Detections2D) -> None:
         """Publish the annotated image on each of its topics that has a subscriber."""
         raw = self._image.get_subscription_count() > 0
         compressed = self._compressed.get_subscription_count() > 0
         if not raw and not compressed:
             return
-        picture = replace(frame, pixels=annotate(frame, result, self._class_names), color="bgr")
+        image: ImageFrame = decoded(frame)
+        picture = replace(image, pixels=annotate(image, result, self._class_names), color="bgr")
         if raw:
             self._image.publish(image_message(picture))
         if compressed:
@@ -83,6 +84,10 @@ class CameraDetectorRole:
     def read(self, message: Any) -> ImageFrame:
         """Return the frame in an Image or CompressedImage."""
         return frame_from_message(message)
+
+    def read_raw(self, message: Any) -> RawImage | ImageFrame:
+        """Return an Image as it came; a CompressedImage is decoded."""
+        return raw_from_message(message) if hasattr(message, "encoding") else self.read(message)
 
     def sample_message(self) -> Any:
         """Return a grey image."""

@@ -24,6 +24,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from av_compress.engines.bundle import Bundle, load_bundle
 from av_compress.engines.forms import FORMS, ONNXRUNTIME
 from av_compress.engines.onnxruntime import CUDA, OrtOptions
+from av_compress.engines.pipeline import Where
 from av_compress.engines.trust.keys import TrustedKeys
 from av_compress.errors import AvCompressError, ConfigError, EngineError
 from av_compress.nodes.parameters import declare_parameters, read_parameters
@@ -185,6 +186,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
                         options,
                         batched=len(slots) > 1,
                         device=parameters["gpu_id"],
+                        preprocess=_where(parameters),
                     ),
                     channels=channels,
                     batches=batches,
@@ -194,6 +196,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
                 with ExitStack() as opening:
                     opening.callback(session.close)
                     session.warm_up()
+                    self.get_logger().info(f"serves with {session.description}")
                     opening.pop_all()
                 return session
 
@@ -356,6 +359,13 @@ def _monitor(parameters: Mapping[str, Any]) -> Monitor:
 
 def _hardware(backend: str, options: OrtOptions) -> str:
     return f"{backend} {options.providers[0]}" if backend == ONNXRUNTIME else backend
+
+
+def _where(parameters: Mapping[str, Any]) -> Where:
+    if parameters["backend"] == ONNXRUNTIME:
+        return "host"
+    where: Where = parameters["preprocess"]
+    return where
 
 
 def _identity(bundle: Bundle, options: OrtOptions, backend: str) -> dict[str, str]:

@@ -41,6 +41,9 @@ class Reader(Protocol):
     def read(self, message: Any) -> Any:
         """Return the frame in a message; FrameError where there is none."""
 
+    def read_raw(self, message: Any) -> Any:
+        """Return it as the message holds it where that can be, without decoding it."""
+
     def sample_message(self) -> Any:
         """Return a message such as the node receives, to warm up with."""
 
@@ -115,6 +118,11 @@ class ServingSession:
             "throttle_time_source_type": Clock(clock_type=ClockType.STEADY_TIME),
         }
 
+    @property
+    def description(self) -> str:
+        """What runs where, in a few words."""
+        return self._pipeline.description
+
     def warm_up(self) -> None:
         """Send samples the whole way: first runs load libraries and code, and take far longer.
 
@@ -160,7 +168,7 @@ class ServingSession:
         with recorder.span("decode"):
             for slot, message in items.items():
                 try:
-                    frames[slot] = self._reader.read(message)
+                    frames[slot] = self._read(message)
                 except Exception as error:
                     failures[slot] = error
         try:
@@ -181,6 +189,11 @@ class ServingSession:
             spans = {"input_age": now_ns - frame.stamp_ns, **recorder.spans(), **one.spans}
             served.append(_Served(slot, frame, one.result, spans))
         return served, failures
+
+    def _read(self, message: Any) -> Any:
+        # What prepares frames on the device takes them as they came.
+        raw = self._pipeline.takes_raw
+        return self._reader.read_raw(message) if raw else self._reader.read(message)
 
     def _fail(self, slot: str, error: Exception) -> None:
         if not (isinstance(error, AvCompressError) or rclpy.ok()):

@@ -41,6 +41,17 @@ static inline int __float_as_int(float value) {
   std::memcpy(&bits, &value, sizeof bits);
   return bits;
 }
+static inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+template <typename T>
+static inline T atomicAdd(T *address, T value) {
+  const T before = *address;
+  *address = before + value;
+  return before;
+}
 
 namespace shim {
 

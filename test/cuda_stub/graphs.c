@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static GraphExec *executables;
@@ -175,12 +174,13 @@ static CUresult load(Module *module, const void *image) {
   if (memcmp(image, ELFMAG, SELFMAG)) return CUDA_ERROR_INVALID_IMAGE;
   if (header->e_machine != EM_X86_64) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   size_t bytes = header->e_shoff + (size_t)header->e_shentsize * header->e_shnum;
-  int file = memfd_create("stub module", 0);
-  char path[64];
-  snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+  // A name of its own: a library of a name that is loaded already would not be loaded again.
+  char path[] = "/tmp/stub_module_XXXXXX";
+  int file = mkstemp(path);
   if (file < 0 || write(file, image, bytes) != (ssize_t)bytes) return CUDA_ERROR_UNKNOWN;
   module->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   close(file);
+  unlink(path);
   return module->library ? CUDA_SUCCESS : CUDA_ERROR_INVALID_IMAGE;
 }
 

@@ -128,7 +128,7 @@ CUresult stub_execute(Context *context, Operation *operation) {
       }
       return CUDA_SUCCESS;
     case WAIT:
-      return run_until(operation->event->stream, operation->event, operation->ticket);
+      return run_until(operation->recorded_in, operation->event, operation->ticket);
     case GRAPH: return stub_run_graph(context, operation->graph);
   }
   return CUDA_ERROR_UNKNOWN;
@@ -399,6 +399,7 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned flags
   Operation *operation = stub_operation(WAIT);
   operation->event = event;
   operation->ticket = event->issued;
+  operation->recorded_in = event->stream;
   event->references++;
   END(stub_enqueue(stream, operation));
 }

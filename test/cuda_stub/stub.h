@@ -64,6 +64,7 @@ typedef struct Operation {
   void *data;
   Event *event;  // RECORD, WAIT
   uint64_t ticket;
+  struct CUstream_st *recorded_in;  // WAIT: the event may be recorded elsewhere by then.
   Graph *graph;  // GRAPH
   int branch;    // In a graph: which stream it was recorded on.
   bool done;     // In a graph that runs.

@@ -8,8 +8,10 @@ import ctypes
 from collections.abc import Iterator
 
 import pytest
+from helpers_cuda_shim import HostCompiler
 from helpers_cuda_stub import LIBRARY, Stub
 
+import av_compress.engines.kernels.compile as kernels_compile
 from av_compress.engines.cuda import CudaContext
 
 
@@ -36,3 +38,9 @@ def stub() -> Iterator[Stub]:
 def context(stub: Stub) -> Iterator[CudaContext]:
     with CudaContext.open() as context:
         yield context
+
+
+@pytest.fixture(autouse=True)
+def host_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile kernels for the processor that plays the device."""
+    monkeypatch.setattr(kernels_compile, "find_compiler", lambda device: HostCompiler())

@@ -26,6 +26,21 @@ def test_what_is_queued_happens_at_a_wait_and_not_before(stub, context):
     assert result.tolist() == [2] * 4
 
 
+def test_an_event_that_is_recorded_elsewhere_meanwhile_is_waited_for_where_it_was(context):
+    one, other, event = context.stream(), context.stream(), context.event()
+    first, second = context.device_buffer(4), context.device_buffer(4)
+    source, result = context.pinned((4,), np.uint8), context.pinned((4,), np.uint8)
+    source[:], result[:] = 5, 0
+    copy_in(one, first, source)
+    copy_out(one, result, first)
+    event.record(one)
+    other.wait(event)
+    copy_in(other, second, source)
+    event.record(other)
+    event.synchronize()
+    assert result.tolist() == [5] * 4
+
+
 def test_memory_that_is_not_page_locked_is_copied_at_the_call(stub, context):
     stream, buffer = context.stream(), context.device_buffer(4)
     source, result = np.ones(4, np.uint8), np.zeros(4, np.uint8)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -11,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_cuda_stub import Stub
+from helpers_cuda_stub import LIBRARY, Stub
 from helpers_trt_stub import install
 from test_bundle import edit, write_bundle
 
 from av_compress.build.compile import Compilation, compile_bundle
 from av_compress.cli.main import main
 from av_compress.engines.bundle import load_bundle
-from av_compress.engines.cuda import CudaError
+from av_compress.engines.cuda import CudaError, list_devices
 from av_compress.engines.plans.choose import Runner, choose_plan
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.errors import AvCompressError, BundleError, EngineError, UsageError
@@ -187,6 +188,46 @@ def test_compile_names_the_card(stub: Stub, bundle: Path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "for: tensorrt 10.3" in said
     assert main(["inspect", str(bundle)]) == 0
+
+
+def test_a_plan_is_compiled_on_the_card_that_was_named(
+    stub: Stub, bundle: Path, monkeypatch, capsys
+):
+    stub.set_devices(3)
+    install(monkeypatch, "10.13")
+    uuid = list_devices()[2].uuid
+    current = []
+
+    def watching(label: str):
+        def step(phase: str, done: int, total: int) -> bool:
+            # Which card a builder takes: the one whose context is current.
+            device = ctypes.c_int(-1)
+            assert ctypes.CDLL(LIBRARY).cuCtxGetDevice(ctypes.byref(device)) == 0
+            current.append(device.value)
+            return True
+
+        return step
+
+    for selector, index in ((uuid, 2), ("1", 1)):
+        current.clear()
+        made = compile_bundle(
+            load_bundle(bundle), "tensorrt", CompileOptions(), watching, device=selector
+        )
+        assert set(current) == {index}
+        assert made.record.target.card == f"{list_devices()[index].name} (8.9)"
+    assert main(["compile", str(bundle), "--device", uuid]) == 0
+    said = capsys.readouterr().out
+    assert "was compiled earlier" in said
+    assert f"for: tensorrt 10.13.3.9, {list_devices()[2].name} (8.9)" in said
+    assert main(["compile", str(bundle), "--device", "3"]) == 2
+    assert "there is no GPU '3'" in capsys.readouterr().err
+    # The command for a card that is not the first names it.
+    (bundle / "plans" / f"{made.record.target.key}.plan").unlink()
+    with pytest.raises(EngineError, match="--backend tensorrt --device 1"):
+        load_bundle(bundle).open_engine("tensorrt", device=1)
+    stub.set_devices(0)
+    assert main(["compile", str(bundle), "--device", "0"]) == 1
+    assert "no CUDA-capable device" in capsys.readouterr().err
 
 
 def test_dla_takes_the_form_without_types(stub: Stub, tmp_path: Path, monkeypatch):

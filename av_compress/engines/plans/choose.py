@@ -25,6 +25,7 @@ class Runner:
         version: of the installed package.
         card: name and compute capability as `engines.machine.card_name` says it.
         capability: the card's compute capability, e.g. `8.9`.
+        index: the card's place in this machine.
 
     """
 
@@ -32,6 +33,7 @@ class Runner:
     version: str
     card: str
     capability: str
+    index: int = 0
 
 
 def choose_plan(
@@ -70,10 +72,10 @@ def choose_plan(
 
 def command(root: Path, runner: Runner) -> str:
     """Return the command that compiles a plan that fits."""
-    ahead = runner.backend == "tensorrt_rtx"
-    return f"av-compress compile {root} --backend {runner.backend}" + (
-        f" --compute-capability {runner.capability}" if ahead else ""
-    )
+    made = f"av-compress compile {root} --backend {runner.backend}"
+    if runner.backend == "tensorrt_rtx":
+        return f"{made} --compute-capability {runner.capability}"
+    return f"{made} --device {runner.index}" if runner.index else made
 
 
 def unfit(

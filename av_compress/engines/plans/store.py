@@ -243,6 +243,26 @@ class PlanStore:
         except OSError:
             return 0
 
+    def earlier_seconds(self, target: PlanTarget) -> float | None:
+        """Return how long an artefact last took to compile with a backend, on the same card.
+
+        Versions and options may have been others. None where that is not known: records that
+        cannot be read do not count.
+        """
+
+        def alike(one: PlanTarget) -> tuple[str, str, str]:
+            return (one.artefact_sha256, one.backend, one.card)
+
+        found = []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                record = self.record(path.stem)
+            except AvCompressError:
+                continue
+            if alike(record.target) == alike(target):
+                found.append(record)
+        return max(found, key=self.compiled_ns).seconds if found else None
+
     @contextmanager
     def compiling(self, target: PlanTarget) -> Iterator[None]:
         """Let no other process compile the same plan at the same time; wait where one does.

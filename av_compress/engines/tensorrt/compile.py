@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import onnx
-
 from av_compress.engines.plans.layers import PlanLayer, parse_layers
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.engines.tensorrt.configure import configure
@@ -170,5 +168,8 @@ def _parser_error(error: ParserError, model: bytes) -> str:
 
 def _node_at(model: bytes, index: int) -> tuple[str, str]:
     """Name a node by its place, for versions whose errors do not."""
+    # Heavy to import, and of use here alone.
+    import onnx
+
     nodes = onnx.load_model_from_string(model).graph.node
     return (nodes[index].name, nodes[index].op_type) if 0 <= index < len(nodes) else ("", "")

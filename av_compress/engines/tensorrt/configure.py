@@ -24,7 +24,8 @@ def configure(
     """Set a builder's options.
 
     Raises:
-        UsageError: this version has no such option, or this machine no such device.
+        UsageError: this version has no such option, this machine no such device, or the model
+            no open batch.
         EngineError: an extent other than the batch is open.
 
     """
@@ -77,6 +78,11 @@ def _add_profile(
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     dynamic = [one for one in inputs if -1 in tuple(one.shape)]
     if not dynamic:
+        if batch[2] > 1:
+            raise UsageError(
+                f"--batch {','.join(map(str, batch))}: the batch of this model is fixed; build "
+                f"the bundle with optimize: {{max_batch: {batch[2]}}}"
+            )
         return
     profile = builder.create_optimization_profile()
     for one in dynamic:

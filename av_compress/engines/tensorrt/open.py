@@ -74,6 +74,6 @@ def plan_for(bundle: Bundle, backend: str, card: Device) -> PlanRecord:
 
     """
     trt = load_module(backend, "running a plan")
-    runner = Runner(backend, str(trt.__version__), card_name(card), card.capability)
+    runner = Runner(backend, str(trt.__version__), card_name(card), card.capability, card.index)
     artefacts = {name: record.sha256 for name, record in bundle.manifest.artefacts.items()}
     return choose_plan(bundle.root, bundle.plans(), runner, artefacts)

@@ -40,6 +40,12 @@ class Wanted:
             )
         )
 
+    def extents(self, spec: TensorSpec) -> tuple[int, ...] | None:
+        """Return the extents of a tensor that fits, for one image; None where one is not known."""
+        pairs = zip(self.shape, spec.shape)
+        known = (want if have is None else have for want, have in pairs)
+        return TensorSpec(spec.name, tuple(known), spec.dtype).static_shape
+
     def _kind_fits(self, spec: TensorSpec) -> bool:
         if self.kind == "float":
             return np.issubdtype(spec.dtype, np.floating)

@@ -14,7 +14,14 @@ import numpy.typing as npt
 from av_compress.errors import ModelError
 from av_compress.tasks.base import Detections2D, ImageFrame, Prepared
 from av_compress.tasks.camera_detection.config import KIND, CameraDetectionConfig
-from av_compress.tasks.camera_detection.heads import FAMILIES, Border, Candidates
+from av_compress.tasks.camera_detection.heads import (
+    FAMILIES,
+    Border,
+    Candidates,
+    CellDecoder,
+    CellOutputs,
+    Cells,
+)
 from av_compress.tasks.camera_detection.outputs import Bound, bind
 from av_compress.tasks.camera_detection.placement import Placement
 from av_compress.tasks.camera_detection.preprocess import Preprocessor
@@ -128,8 +135,20 @@ class CameraDetection:
             ModelError: the outputs are not those of the head.
 
         """
-        kept = self.decode(outputs)
-        return _detections(kept, context, self.settings.nms.max_detections)
+        return self._mapped(self.decode(outputs), context)
+
+    def postprocess_cells(self, cells: Cells, context: Placement) -> Detections2D:
+        """Do as `postprocess` does, of the cells that a device has chosen; the result is the same.
+
+        Args:
+            cells: of the frame's outputs, at least those that `cell_outputs` finds.
+            context: `Prepared.context` of the same frame.
+
+        Raises:
+            ModelError: outputs of this layout are decoded as a whole.
+
+        """
+        return self._mapped(self.decode_cells(cells), context)
 
     def decode(self, outputs: Tensors) -> Candidates:
         """Decode and suppress; the boxes stay in pixels of the network's input, unclipped.
@@ -138,17 +157,64 @@ class CameraDetection:
             ModelError: the outputs are not those of the head.
 
         """
-        head, nms = self.settings.head, self.settings.nms
         specs = [TensorSpec(name, array.shape, array.dtype) for name, array in outputs.items()]
         bound = self._bind(specs)
         arrays = {role: _computable(outputs[name]) for role, name in bound.tensors.items()}
+        head, threshold = self.settings.head, self.settings.score_threshold
+        decoder = self._family.decoders[bound.form]
         with np.errstate(all="ignore"):
-            found = drop_unusable(
-                self._family.decode(
-                    head, self._border, bound.form, arrays, self.settings.score_threshold
-                )
+            return self._chosen(decoder.decode(head, self._border, bound.form, arrays, threshold))
+
+    def decode_cells(self, cells: Cells) -> Candidates:
+        """Do as `decode` does, of cells; see `postprocess_cells`.
+
+        Raises:
+            ModelError: outputs of this layout are decoded as a whole.
+
+        """
+        head, threshold = self.settings.head, self.settings.score_threshold
+        decoder = self._family.decoders.get(cells.form)
+        if not isinstance(decoder, CellDecoder):
+            raise ModelError(
+                f"the layout '{cells.form}' of the head '{head.type}' is not decoded cell by "
+                "cell; give the outputs as a whole"
             )
-        return best_first(found) if head.suppresses else suppress(best_first(found), nms)
+        with np.errstate(all="ignore"):
+            return self._chosen(decoder.decode_cells(head, self._border, cells, threshold))
+
+    def cell_outputs(self, outputs: Sequence[TensorSpec]) -> CellOutputs | None:
+        """Say where in a model's outputs cells lie, and which can hold a candidate.
+
+        Args:
+            outputs: of the model; a first axis that is open is the batch.
+
+        Returns:
+            None where the outputs are decoded as a whole, or their extents are not known.
+
+        Raises:
+            ModelError: the outputs are not those of the head.
+
+        """
+        bound = self._bind(outputs)
+        decoder = self._family.decoders[bound.form]
+        form = next(form for form in self._forms if form.name == bound.form)
+        specs = {spec.name: spec for spec in outputs}
+        extents = {
+            wanted.role: wanted.extents(specs[bound.tensors[wanted.role]])
+            for wanted in form.wanted
+        }
+        shapes = {role: shape for role, shape in extents.items() if shape is not None}
+        if not isinstance(decoder, CellDecoder) or len(shapes) < len(extents):
+            return None
+        scoring = decoder.scoring(self.settings.head, self._border, bound.form, shapes)
+        return CellOutputs(bound.form, bound.tensors, shapes, scoring)
+
+    def _chosen(self, found: Candidates) -> Candidates:
+        best = best_first(drop_unusable(found))
+        return best if self.settings.head.suppresses else suppress(best, self.settings.nms)
+
+    def _mapped(self, found: Candidates, context: Placement) -> Detections2D:
+        return _detections(found, context, self.settings.nms.max_detections)
 
     def _bind(self, outputs: Sequence[TensorSpec]) -> Bound:
         head = (

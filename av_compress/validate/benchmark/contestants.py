@@ -17,9 +17,9 @@ from av_compress.compress.emit.strip import strip
 from av_compress.compress.optimize.prepare import load_model
 from av_compress.compress.states import weighted_nodes
 from av_compress.engines.base import Engine
-from av_compress.engines.bundle import BACKENDS, ONNXRUNTIME, Bundle, load_bundle
+from av_compress.engines.bundle import Bundle, load_bundle
 from av_compress.engines.cuda import Device
-from av_compress.engines.forms import FORMS
+from av_compress.engines.forms import BACKENDS, FORMS, ONNXRUNTIME
 from av_compress.engines.layer_times import LayerTime
 from av_compress.engines.machine import find_card
 from av_compress.engines.onnxruntime import CUDA, OnnxRuntimeEngine, OrtOptions

@@ -16,7 +16,9 @@ from av_compress.tasks.camera_detection.heads import (
     yolov8,
     yolox,
 )
-from av_compress.tasks.camera_detection.heads.base import Border, Candidates, Family, HeadConfig
+from av_compress.tasks.camera_detection.heads.base import Border, Candidates, HeadConfig
+from av_compress.tasks.camera_detection.heads.cells import CellOutputs, Cells, Scoring
+from av_compress.tasks.camera_detection.heads.family import CellDecoder, Family
 
 FAMILIES: Mapping[str, Family[Any]] = {
     family.config.type: family
@@ -47,4 +49,15 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-__all__ = ["FAMILIES", "Border", "Candidates", "Family", "HeadConfig", "parse_head"]
+__all__ = [
+    "FAMILIES",
+    "Border",
+    "Candidates",
+    "CellDecoder",
+    "CellOutputs",
+    "Cells",
+    "Family",
+    "HeadConfig",
+    "Scoring",
+    "parse_head",
+]

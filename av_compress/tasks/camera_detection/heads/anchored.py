@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -15,17 +15,25 @@ from av_compress.tasks.camera_detection.heads.base import (
     Activation,
     Border,
     Candidates,
-    Family,
     Floats,
     HeadConfig,
-    Indices,
     activate,
+    cell_grid,
     corners,
     pick_classes,
     raw_threshold,
 )
+from av_compress.tasks.camera_detection.heads.cells import (
+    Block,
+    Cells,
+    Part,
+    Scoring,
+    Shapes,
+    maps_of,
+    rows_of,
+)
+from av_compress.tasks.camera_detection.heads.family import CellDecoder, Family
 from av_compress.tasks.camera_detection.outputs import Form, Wanted
-from av_compress.tensors import Array
 
 Anchors: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
 
@@ -75,26 +83,6 @@ class YoloFastestV2Head(HeadConfig):
         _check_anchors(self.anchors, self.strides)
 
 
-@dataclass(frozen=True)
-class _Picked:
-    """Predictions of one scale whose objectness passes.
-
-    Attributes:
-        regression: [n, 4], activated x, y, w, h.
-        scores: [n, classes].
-        anchors: [n], index of the anchor.
-        rows: [n], row of the cell.
-        columns: [n], column of the cell.
-
-    """
-
-    regression: Floats
-    scores: Floats
-    anchors: Indices
-    rows: Indices
-    columns: Indices
-
-
 def _check_anchors(anchors: Anchors, strides: tuple[int, ...]) -> None:
     if anchors and len(anchors) != len(strides):
         raise ConfigError(
@@ -121,37 +109,34 @@ def _yolov5_forms(head: Yolov5Head, border: Border) -> tuple[Form, ...]:
     )
 
 
-def _yolov5_decode(
-    head: Yolov5Head, border: Border, form: str, outputs: Mapping[str, Array], threshold: float
-) -> Candidates:
-    """Decode rows in pixels, or raw maps with anchors.
+def _row_scoring(head: Yolov5Head, border: Border, form: str, shapes: Shapes) -> Scoring:
+    blocks = (rows_of("detections", shapes["detections"]),)
+    return Scoring(blocks, (5, 5 + border.classes), 4)
 
-    Source: YOLOv5's reference implementation: xy = (2 s(x) - 0.5 + cell) * stride,
-    wh = (2 s(w))^2 * anchor, score = s(objectness) * s(class).
-    """
-    if form == "rows":
-        rows = outputs["detections"][0]
-        rows = rows[np.flatnonzero(rows[:, 4] >= threshold)]
-        kept, labels, best = pick_classes(rows[:, 4:5] * rows[:, 5:], threshold, head.multi_label)
-        return Candidates(corners(rows[kept, :2], rows[kept, 2:4]), best, labels)
-    parts = []
-    for index, (stride, anchors) in enumerate(zip(head.strides, head.anchors)):
-        array = outputs[f"maps[{index}]"][0]
+
+def _decode_rows(head: Yolov5Head, border: Border, cells: Cells, threshold: float) -> Candidates:
+    """Decode rows of centre and size in pixels, objectness, classes."""
+    rows = cells.rows[np.flatnonzero(cells.rows[:, 4] >= threshold)]
+    kept, labels, best = pick_classes(rows[:, 4:5] * rows[:, 5:], threshold, head.multi_label)
+    return Candidates(corners(rows[kept, :2], rows[kept, 2:4]), best, labels)
+
+
+def _map_scoring(head: Yolov5Head, border: Border, form: str, shapes: Shapes) -> Scoring:
+    blocks = []
+    for index, anchors in enumerate(head.anchors):
+        role = f"maps[{index}]"
         if form == "grids":
-            array = np.moveaxis(array, -1, 1)
+            blocks.append(rows_of(role, shapes[role]))
         else:
-            array = array.reshape(len(anchors), 5 + border.classes, *array.shape[1:])
-        picked = _pick_raw(array, head.map_activation, threshold)
-        parts.append(_anchored(picked, stride, anchors, threshold, head.multi_label))
-    return _joined(parts)
+            blocks.append(maps_of(role, shapes[role], len(anchors)))
+    return Scoring(tuple(blocks), (5, 5 + border.classes), 4, head.map_activation)
 
 
-def _pick_raw(array: Floats, activation: Activation, threshold: float) -> _Picked:
-    """Pick from [anchors, 5 + classes, h, w]."""
-    near = np.nonzero(array[:, 4] >= raw_threshold(threshold, activation))
-    anchors, rows, columns = near
-    values = activate(array[anchors, :, rows, columns], activation)
-    return _Picked(values[:, :4], values[:, 4:5] * values[:, 5:], anchors, rows, columns)
+def _decode_maps(head: Yolov5Head, border: Border, cells: Cells, threshold: float) -> Candidates:
+    near = np.flatnonzero(cells.rows[:, 4] >= raw_threshold(threshold, head.map_activation))
+    values = activate(cells.rows[near], head.map_activation)
+    near_cells = Cells(cells.form, cells.indices[near], values)
+    return _anchored(head, border, near_cells, threshold)
 
 
 def _fastestv2_forms(head: YoloFastestV2Head, border: Border) -> tuple[Form, ...]:
@@ -164,61 +149,96 @@ def _fastestv2_forms(head: YoloFastestV2Head, border: Border) -> tuple[Form, ...
     return (Form("channels_last", tuple(last)), Form("channels_first", tuple(first)))
 
 
-def _fastestv2_decode(
-    head: YoloFastestV2Head,
-    border: Border,
-    form: str,
-    outputs: Mapping[str, Array],
-    threshold: float,
-) -> Candidates:
-    """Decode activated maps: 4 regressions per anchor, objectness per anchor, classes.
+def _fastestv2_scoring(
+    head: YoloFastestV2Head, border: Border, form: str, shapes: Shapes
+) -> Scoring:
+    """Describe activated maps: 4 regressions per anchor, objectness per anchor, classes.
 
-    Source: Yolo-FastestV2's reference implementation and its ONNX export; boxes as in YOLOv5.
+    Source: Yolo-FastestV2's reference implementation and its ONNX export.
     """
-    parts = []
-    for index, (stride, anchors) in enumerate(zip(head.strides, head.anchors)):
-        array = outputs[f"maps[{index}]"][0]
-        array = np.moveaxis(array, -1, 0) if form == "channels_last" else array
-        picked = _pick_shared(array, len(anchors), threshold)
-        parts.append(_anchored(picked, stride, anchors, threshold, head.multi_label))
-    return _joined(parts)
+    blocks = []
+    for index, anchors in enumerate(head.anchors):
+        role, count = f"maps[{index}]", len(anchors)
+        extents = shapes[role][1:]
+        if form == "channels_last":
+            rows, columns, cell = extents
+            channel = 1
+        else:
+            _, rows, columns = extents
+            cell, channel = 1, rows * columns
+        parts = (
+            Part(role, 4, cell, channel, 0, 4 * channel),
+            Part(role, 1, cell, channel, 4 * count * channel, channel),
+            Part(role, border.classes, cell, channel, 5 * count * channel),
+        )
+        blocks.append(Block(rows * columns, parts, count))
+    return Scoring(tuple(blocks), (5, 5 + border.classes), 4)
 
 
-def _pick_shared(array: Floats, count: int, threshold: float) -> _Picked:
-    """Pick from [5 * anchors + classes, h, w]."""
-    anchors, rows, columns = np.nonzero(array[4 * count : 5 * count] >= threshold)
-    boxes = array[: 4 * count].reshape(count, 4, *array.shape[1:])
-    objectness = array[4 * count + anchors, rows, columns]
-    classes = array[5 * count :, rows, columns].T
-    return _Picked(
-        boxes[anchors, :, rows, columns], objectness[:, None] * classes, anchors, rows, columns
-    )
+def _decode_fastestv2(
+    head: YoloFastestV2Head, border: Border, cells: Cells, threshold: float
+) -> Candidates:
+    near = np.flatnonzero(cells.rows[:, 4] >= threshold)
+    near_cells = Cells(cells.form, cells.indices[near], cells.rows[near])
+    return _anchored(head, border, near_cells, threshold)
 
 
 def _anchored(
-    picked: _Picked,
-    stride: int,
-    anchors: tuple[tuple[float, float], ...],
-    threshold: float,
-    multi_label: bool,
+    head: Yolov5Head | YoloFastestV2Head, border: Border, cells: Cells, threshold: float
 ) -> Candidates:
-    kept, labels, best = pick_classes(picked.scores, threshold, multi_label)
-    cells = np.stack([picked.columns[kept], picked.rows[kept]], axis=1).astype(np.float32)
-    regression = picked.regression[kept] * np.float32(2.0)
-    centers = (regression[:, :2] - np.float32(0.5) + cells) * np.float32(stride)
-    sizes = regression[:, 2:] ** 2 * np.array(anchors, np.float32)[picked.anchors[kept]]
+    """Decode rows of x, y, w, h, objectness, classes, each in 0..1.
+
+    Source: YOLOv5's reference implementation: xy = (2 x - 0.5 + cell) * stride,
+    wh = (2 w)^2 * anchor, score = objectness * class.
+    """
+    scores = cells.rows[:, 4:5] * cells.rows[:, 5:]
+    kept, labels, best = pick_classes(scores, threshold, head.multi_label)
+    indices = cells.indices[kept]
+    grid = _anchor_grid(border, head.strides, head.anchors)
+    places, strides, anchors = (part[indices] for part in grid)
+    regression = cells.rows[kept, :4] * np.float32(2.0)
+    centers = (regression[:, :2] - np.float32(0.5) + places) * strides[:, None]
+    sizes = regression[:, 2:] ** 2 * anchors
     return Candidates(corners(centers, sizes), best, labels)
 
 
-def _joined(parts: list[Candidates]) -> Candidates:
-    return Candidates(
-        np.concatenate([part.boxes for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-    )
+@lru_cache(maxsize=32)
+def _anchor_grid(
+    border: Border, strides: tuple[int, ...], anchors: Anchors
+) -> tuple[Floats, Floats, Floats]:
+    """Enumerate the anchors of all scales: scale after scale, anchor by anchor, row by row.
+
+    Returns:
+        (column, row) [n, 2], stride [n] and anchor's size [n, 2] of each; read-only.
+
+    """
+    places, widths, sizes = [], [], []
+    for stride, own in zip(strides, anchors):
+        grid, steps = cell_grid(border, (stride,))
+        places.append(np.tile(grid, (len(own), 1)))
+        widths.append(np.tile(steps, len(own)))
+        sizes.append(np.repeat(np.array(own, np.float32), len(grid), axis=0))
+    parts = np.concatenate(places), np.concatenate(widths), np.concatenate(sizes)
+    for part in parts:
+        part.setflags(write=False)
+    return parts
 
 
 YOLOV5 = Family(
-    Yolov5Head, _yolov5_forms, _yolov5_decode, note="raw maps need task.head.anchors too"
+    Yolov5Head,
+    _yolov5_forms,
+    {
+        "rows": CellDecoder(_row_scoring, _decode_rows),
+        "maps": CellDecoder(_map_scoring, _decode_maps),
+        "grids": CellDecoder(_map_scoring, _decode_maps),
+    },
+    note="raw maps need task.head.anchors too",
 )
-YOLO_FASTESTV2 = Family(YoloFastestV2Head, _fastestv2_forms, _fastestv2_decode)
+YOLO_FASTESTV2 = Family(
+    YoloFastestV2Head,
+    _fastestv2_forms,
+    {
+        form: CellDecoder(_fastestv2_scoring, _decode_fastestv2)
+        for form in ("channels_last", "channels_first")
+    },
+)

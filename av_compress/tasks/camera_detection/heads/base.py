@@ -4,16 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-from av_compress.tasks.camera_detection.outputs import Form
-from av_compress.tensors import Array
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -86,26 +82,6 @@ class HeadConfig:
 
 
 HeadT = TypeVar("HeadT", bound=HeadConfig)
-
-
-@dataclass(frozen=True)
-class Family(Generic[HeadT]):
-    """A family of heads.
-
-    Attributes:
-        config: the configuration's class; its fields are the keys of `task.head`.
-        forms: the layouts of outputs that models of the family have, the most specific first.
-        decode: turns outputs into candidates. It gets the configuration, the border, the form's
-            name, the outputs by role (float outputs as float32) and the score threshold. Floating
-            point faults are silent there: what is not finite is dropped later.
-        note: what a user may have forgotten when no form fits.
-
-    """
-
-    config: type[HeadT]
-    forms: Callable[[HeadT, Border], tuple[Form, ...]]
-    decode: Callable[[HeadT, Border, str, Mapping[str, Array], float], Candidates]
-    note: str = ""
 
 
 @lru_cache(maxsize=32)

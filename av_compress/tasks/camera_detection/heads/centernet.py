@@ -15,13 +15,13 @@ from av_compress.tasks.camera_detection.heads.base import (
     Activation,
     Border,
     Candidates,
-    Family,
     Floats,
     HeadConfig,
     activate,
     corners,
     raw_threshold,
 )
+from av_compress.tasks.camera_detection.heads.family import Family, WholeDecoder
 from av_compress.tasks.camera_detection.outputs import Form, Wanted
 from av_compress.tensors import Array
 
@@ -88,4 +88,7 @@ def _is_peak(
     return np.asarray(around[4] >= np.nanmax(around, axis=0, initial=-np.inf), np.bool_)
 
 
-FAMILY = Family(CenternetHead, _forms, _decode)
+# What is a peak, the neighbours say: cells apart do not tell.
+FAMILY = Family(
+    CenternetHead, _forms, {form: WholeDecoder(_decode) for form in ("offset", "no_offset")}
+)

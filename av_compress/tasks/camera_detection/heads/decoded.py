@@ -10,17 +10,25 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from av_compress.errors import ModelError
 from av_compress.tasks.camera_detection.heads.base import (
     Activation,
     Border,
     Candidates,
-    Family,
     Floats,
     HeadConfig,
     activate,
     corners,
     pick_classes,
 )
+from av_compress.tasks.camera_detection.heads.cells import (
+    Block,
+    Cells,
+    Scoring,
+    Shapes,
+    rows_of,
+)
+from av_compress.tasks.camera_detection.heads.family import CellDecoder, Family, WholeDecoder
 from av_compress.tasks.camera_detection.outputs import Form, Wanted
 from av_compress.tensors import Array
 
@@ -75,12 +83,6 @@ def _decode(
     head: DecodedHead, border: Border, form: str, outputs: Mapping[str, Array], threshold: float
 ) -> Candidates:
     """Take boxes as they come; padding rows have score 0 or a label that is no class."""
-    if form.startswith("matrix"):
-        matrix = outputs["scores"].reshape(-1, head.label_offset + border.classes)
-        scores = activate(matrix[:, head.label_offset :], head.activation)
-        rows, labels, best = pick_classes(scores, threshold, head.multi_label)
-        boxes = outputs["boxes"].reshape(-1, 4)[rows]
-        return Candidates(_to_corners(head, border, boxes), best, labels)
     boxes, scores, numbers = _columns(form, outputs)
     scores = activate(scores, head.activation)
     indices = numbers - head.label_offset
@@ -88,6 +90,27 @@ def _decode(
     return Candidates(
         _to_corners(head, border, boxes[kept]), scores[kept], indices[kept].astype(np.int32)
     )
+
+
+def _matrix_scoring(head: DecodedHead, border: Border, form: str, shapes: Shapes) -> Scoring:
+    boxes, scores = (rows_of(role, shapes[role]) for role in ("boxes", "scores"))
+    if boxes.cells != scores.cells:
+        raise ModelError(
+            f"the model has {boxes.cells} boxes and scores of {scores.cells}; "
+            "name the tensors that belong together under task.head.outputs"
+        )
+    block = Block(scores.cells, boxes.parts + scores.parts)
+    first = 4 + head.label_offset
+    return Scoring((block,), (first, first + border.classes), activation=head.activation)
+
+
+def _decode_matrix(
+    head: DecodedHead, border: Border, cells: Cells, threshold: float
+) -> Candidates:
+    """Decode rows of a box and a score for each class."""
+    scores = activate(cells.rows[:, 4 + head.label_offset :], head.activation)
+    rows, labels, best = pick_classes(scores, threshold, head.multi_label)
+    return Candidates(_to_corners(head, border, cells.rows[rows, :4]), best, labels)
 
 
 def _columns(form: str, outputs: Mapping[str, Array]) -> tuple[Floats, Floats, Array]:
@@ -110,4 +133,17 @@ def _to_corners(head: DecodedHead, border: Border, boxes: Floats) -> Floats:
     return boxes
 
 
-FAMILY = Family(DecodedHead, _forms, _decode)
+FAMILY = Family(
+    DecodedHead,
+    _forms,
+    {
+        f"{form}{suffix}": decoder
+        for suffix in ("", "_unbatched")
+        for form, decoder in (
+            # The model has left few rows already.
+            ("labels", WholeDecoder(_decode)),
+            ("matrix", CellDecoder(_matrix_scoring, _decode_matrix)),
+            ("rows", WholeDecoder(_decode)),
+        )
+    },
+)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,15 +12,15 @@ import numpy as np
 from av_compress.tasks.camera_detection.heads.base import (
     Border,
     Candidates,
-    Family,
     HeadConfig,
     cell_grid,
     corners,
     pick_classes,
     sigmoid,
 )
+from av_compress.tasks.camera_detection.heads.cells import Cells, Scoring, Shapes, maps_of
+from av_compress.tasks.camera_detection.heads.family import CellDecoder, Family
 from av_compress.tasks.camera_detection.outputs import Form, Wanted
-from av_compress.tensors import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,26 +45,31 @@ def _forms(head: FastestdetHead, border: Border) -> tuple[Form, ...]:
     return (Form("map", (Wanted("detections", (1, 5 + border.classes, rows, columns)),)),)
 
 
-def _decode(
-    head: FastestdetHead, border: Border, form: str, outputs: Mapping[str, Array], threshold: float
-) -> Candidates:
-    """Decode [1, 5 + classes, h, w]: objectness, x, y, w, h, classes.
+def _scoring(head: FastestdetHead, border: Border, form: str, shapes: Shapes) -> Scoring:
+    blocks = (maps_of("detections", shapes["detections"]),)
+    powers = head.objectness_power, 1.0 - head.objectness_power
+    return Scoring(blocks, (5, 5 + border.classes), 0, powers=powers)
+
+
+def _decode(head: FastestdetHead, border: Border, cells: Cells, threshold: float) -> Candidates:
+    """Decode rows of objectness, x, y, w, h, classes.
 
     Objectness and classes are probabilities; tanh(x, y) is the offset from the cell's corner in
     cells, sigmoid(w, h) the size in parts of the map. Source: FastestDet's implementation.
     """
-    predictions = outputs["detections"][0].reshape(5 + border.classes, -1)
     # No class exceeds 1, so objectness alone rules most cells out.
-    near = np.flatnonzero(predictions[0] >= threshold ** (1.0 / head.objectness_power) * 0.999)
-    predictions = predictions[:, near].T
+    least = threshold ** (1.0 / head.objectness_power) * 0.999
+    near = np.flatnonzero(cells.rows[:, 0] >= least)
+    predictions = cells.rows[near]
     objectness, classes = np.maximum(predictions[:, :1], 0.0), np.maximum(predictions[:, 5:], 0.0)
     scores = objectness**head.objectness_power * classes ** (1.0 - head.objectness_power)
-    rows, labels, best = pick_classes(scores, threshold, head.multi_label)
-    cells, strides = (part[near[rows]] for part in cell_grid(border, (head.stride,)))
+    rows, labels, best = pick_classes(np.asarray(scores, np.float32), threshold, head.multi_label)
+    indices = cells.indices[near[rows]]
+    places, strides = (part[indices] for part in cell_grid(border, (head.stride,)))
     columns_rows = np.array(border.cells(head.stride), np.float32)
-    centers = (cells + np.tanh(predictions[rows, 1:3])) * strides[:, None]
+    centers = (places + np.tanh(predictions[rows, 1:3])) * strides[:, None]
     sizes = sigmoid(predictions[rows, 3:5]) * columns_rows * strides[:, None]
     return Candidates(corners(centers, sizes), best, labels)
 
 
-FAMILY = Family(FastestdetHead, _forms, _decode)
+FAMILY = Family(FastestdetHead, _forms, {"map": CellDecoder(_scoring, _decode)})

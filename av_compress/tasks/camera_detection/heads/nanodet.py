@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,7 +13,6 @@ from av_compress.tasks.camera_detection.heads.base import (
     Activation,
     Border,
     Candidates,
-    Family,
     Floats,
     HeadConfig,
     activate,
@@ -22,8 +20,15 @@ from av_compress.tasks.camera_detection.heads.base import (
     expected_bins,
     pick_classes,
 )
+from av_compress.tasks.camera_detection.heads.cells import (
+    Block,
+    Cells,
+    Scoring,
+    Shapes,
+    rows_of,
+)
+from av_compress.tasks.camera_detection.heads.family import CellDecoder, Family
 from av_compress.tasks.camera_detection.outputs import Form, Wanted
-from av_compress.tensors import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,35 +63,35 @@ def _forms(head: NanodetHead, border: Border) -> tuple[Form, ...]:
     return (Form("scales", (*classes, *sides)), Form("rows", (rows,)))
 
 
-def _decode(
-    head: NanodetHead, border: Border, form: str, outputs: Mapping[str, Array], threshold: float
-) -> Candidates:
-    """Decode class scores and side distributions, per scale or in one tensor.
+def _row_scoring(head: NanodetHead, border: Border, form: str, shapes: Shapes) -> Scoring:
+    blocks = (rows_of("detections", shapes["detections"]),)
+    return Scoring(blocks, (0, border.classes), activation=head.activation)
+
+
+def _scale_scoring(head: NanodetHead, border: Border, form: str, shapes: Shapes) -> Scoring:
+    blocks = []
+    for index in range(len(head.strides)):
+        roles = f"classes[{index}]", f"distances[{index}]"
+        classes, distances = (rows_of(role, shapes[role]) for role in roles)
+        blocks.append(Block(classes.cells, classes.parts + distances.parts))
+    return Scoring(tuple(blocks), (0, border.classes), activation=head.activation)
+
+
+def _decode(head: NanodetHead, border: Border, cells: Cells, threshold: float) -> Candidates:
+    """Decode rows of class scores and side distributions.
 
     Source: Li et al., Generalized Focal Loss (2020), and NanoDet's reference implementation.
     """
-    scores, distributions = _split(head, border, form, outputs)
+    scores, distributions = cells.rows[:, : border.classes], cells.rows[:, border.classes :]
     rows, labels, best = pick_classes(
         activate(scores, head.activation), threshold, head.multi_label
     )
-    cells, strides = (part[rows] for part in cell_grid(border, head.strides))
+    indices = cells.indices[rows]
+    places, strides = (part[indices] for part in cell_grid(border, head.strides))
     distances = expected_bins(distributions[rows].reshape(-1, 4, head.bins)) * strides[:, None]
-    starts = (cells + _cell_offset(head, strides)) * strides[:, None]
+    starts = (places + _cell_offset(head, strides)) * strides[:, None]
     boxes = np.concatenate([starts - distances[:, :2], starts + distances[:, 2:]], axis=1)
     return Candidates(boxes, best, labels)
-
-
-def _split(
-    head: NanodetHead, border: Border, form: str, outputs: Mapping[str, Array]
-) -> tuple[Floats, Floats]:
-    if form == "rows":
-        predictions = outputs["detections"][0]
-        return predictions[:, : border.classes], predictions[:, border.classes :]
-    scales = range(len(head.strides))
-    return (
-        np.concatenate([outputs[f"classes[{i}]"][0] for i in scales]),
-        np.concatenate([outputs[f"distances[{i}]"][0] for i in scales]),
-    )
 
 
 def _cell_offset(head: NanodetHead, strides: Floats) -> Floats:
@@ -96,4 +101,11 @@ def _cell_offset(head: NanodetHead, strides: Floats) -> Floats:
     return np.full((len(strides), 1), 0.5 if head.cell_center == "center" else 0.0, np.float32)
 
 
-FAMILY = Family(NanodetHead, _forms, _decode)
+FAMILY = Family(
+    NanodetHead,
+    _forms,
+    {
+        "scales": CellDecoder(_scale_scoring, _decode),
+        "rows": CellDecoder(_row_scoring, _decode),
+    },
+)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +13,6 @@ from av_compress.tasks.camera_detection.heads.base import (
     Activation,
     Border,
     Candidates,
-    Family,
     HeadConfig,
     activate,
     cell_grid,
@@ -23,8 +21,15 @@ from av_compress.tasks.camera_detection.heads.base import (
     pick_classes,
     raw_threshold,
 )
+from av_compress.tasks.camera_detection.heads.cells import (
+    Cells,
+    Scoring,
+    Shapes,
+    maps_of,
+    rows_of,
+)
+from av_compress.tasks.camera_detection.heads.family import CellDecoder, Family
 from av_compress.tasks.camera_detection.outputs import Form, Wanted
-from av_compress.tensors import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,39 +69,51 @@ def _forms(head: Yolov8Head, border: Border) -> tuple[Form, ...]:
     )
 
 
-def _decode(
-    head: Yolov8Head, border: Border, form: str, outputs: Mapping[str, Array], threshold: float
-) -> Candidates:
-    """Decode centre and size in pixels with probabilities, or raw maps.
+def _box_scoring(head: Yolov8Head, border: Border, form: str, shapes: Shapes) -> Scoring:
+    layout = maps_of if form == "columns" else rows_of
+    return Scoring((layout("detections", shapes["detections"]),), (4, 4 + border.classes))
 
-    Source: YOLOv8's reference implementation: a side's distance is the expectation of its
-    distribution, in strides from the cell's centre.
-    """
-    if form == "maps":
-        return _decode_maps(head, border, outputs, threshold)
-    columns = outputs["detections"][0] if form == "columns" else outputs["detections"][0].T
-    near = np.flatnonzero(columns[4:].max(axis=0) >= threshold)
-    rows = columns[:, near].T
+
+def _decode_boxes(head: Yolov8Head, border: Border, cells: Cells, threshold: float) -> Candidates:
+    """Decode rows of centre and size in pixels, and probabilities."""
+    rows = cells.rows[np.flatnonzero(cells.rows[:, 4:].max(axis=1) >= threshold)]
     kept, labels, best = pick_classes(rows[:, 4:], threshold, head.multi_label)
     return Candidates(corners(rows[kept, :2], rows[kept, 2:4]), best, labels)
 
 
-def _decode_maps(
-    head: Yolov8Head, border: Border, outputs: Mapping[str, Array], threshold: float
-) -> Candidates:
-    maps = [outputs[f"maps[{index}]"][0] for index in range(len(head.strides))]
-    columns = np.concatenate([array.reshape(len(array), -1) for array in maps], axis=1)
+def _map_scoring(head: Yolov8Head, border: Border, form: str, shapes: Shapes) -> Scoring:
+    roles = [f"maps[{index}]" for index in range(len(head.strides))]
+    blocks = tuple(maps_of(role, shapes[role]) for role in roles)
+    sides = 4 * head.bins
+    return Scoring(blocks, (sides, sides + border.classes), activation=head.map_activation)
+
+
+def _decode_maps(head: Yolov8Head, border: Border, cells: Cells, threshold: float) -> Candidates:
+    """Decode rows of side distributions and raw classes.
+
+    Source: YOLOv8's reference implementation: a side's distance is the expectation of its
+    distribution, in strides from the cell's centre.
+    """
     sides = 4 * head.bins
     limit = raw_threshold(threshold, head.map_activation)
-    near = np.flatnonzero(columns[sides:].max(axis=0) >= limit)
-    rows = columns[:, near].T
+    near = np.flatnonzero(cells.rows[:, sides:].max(axis=1) >= limit)
+    rows = cells.rows[near]
     scores = activate(rows[:, sides:], head.map_activation)
     kept, labels, best = pick_classes(scores, threshold, head.multi_label)
-    cells, strides = (part[near[kept]] for part in cell_grid(border, head.strides))
+    indices = cells.indices[near[kept]]
+    places, strides = (part[indices] for part in cell_grid(border, head.strides))
     distances = expected_bins(rows[kept, :sides].reshape(-1, 4, head.bins))
-    starts = cells + np.float32(0.5)
+    starts = places + np.float32(0.5)
     boxes = np.concatenate([starts - distances[:, :2], starts + distances[:, 2:]], axis=1)
     return Candidates(boxes * strides[:, None], best, labels)
 
 
-FAMILY = Family(Yolov8Head, _forms, _decode)
+FAMILY = Family(
+    Yolov8Head,
+    _forms,
+    {
+        "columns": CellDecoder(_box_scoring, _decode_boxes),
+        "rows": CellDecoder(_box_scoring, _decode_boxes),
+        "maps": CellDecoder(_map_scoring, _decode_maps),
+    },
+)

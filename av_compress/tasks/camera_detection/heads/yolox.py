@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,7 +13,6 @@ from av_compress.tasks.camera_detection.heads.base import (
     Activation,
     Border,
     Candidates,
-    Family,
     HeadConfig,
     activate,
     cell_grid,
@@ -22,8 +20,9 @@ from av_compress.tasks.camera_detection.heads.base import (
     pick_classes,
     raw_threshold,
 )
+from av_compress.tasks.camera_detection.heads.cells import Cells, Scoring, Shapes, rows_of
+from av_compress.tasks.camera_detection.heads.family import CellDecoder, Family
 from av_compress.tasks.camera_detection.outputs import Form, Wanted
-from av_compress.tensors import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,24 +51,27 @@ def _forms(head: YoloxHead, border: Border) -> tuple[Form, ...]:
     return (Form("rows", (Wanted("detections", (1, cells, 5 + border.classes)),)),)
 
 
-def _decode(
-    head: YoloxHead, border: Border, form: str, outputs: Mapping[str, Array], threshold: float
-) -> Candidates:
-    """Decode [1, n, 5 + classes]: x, y, w, h, objectness, classes.
+def _scoring(head: YoloxHead, border: Border, form: str, shapes: Shapes) -> Scoring:
+    blocks = (rows_of("detections", shapes["detections"]),)
+    return Scoring(blocks, (5, 5 + border.classes), 4, head.activation)
+
+
+def _decode(head: YoloxHead, border: Border, cells: Cells, threshold: float) -> Candidates:
+    """Decode rows of x, y, w, h, objectness, classes.
 
     Source: Ge et al., YOLOX: Exceeding YOLO Series in 2021, and its reference implementation.
     """
-    predictions = outputs["detections"][0]
-    near = np.flatnonzero(predictions[:, 4] >= raw_threshold(threshold, head.activation))
-    predictions = predictions[near]
+    near = np.flatnonzero(cells.rows[:, 4] >= raw_threshold(threshold, head.activation))
+    predictions = cells.rows[near]
     scores = activate(predictions[:, 4:], head.activation)
     rows, labels, best = pick_classes(scores[:, :1] * scores[:, 1:], threshold, head.multi_label)
     centers, sizes = predictions[rows, :2], predictions[rows, 2:4]
     if head.box_encoding == "grid":
-        cells, strides = (part[near[rows]] for part in cell_grid(border, head.strides))
-        centers = (centers + cells) * strides[:, None]
+        indices = cells.indices[near[rows]]
+        places, strides = (part[indices] for part in cell_grid(border, head.strides))
+        centers = (centers + places) * strides[:, None]
         sizes = np.exp(sizes) * strides[:, None]
     return Candidates(corners(centers, sizes), best, labels)
 
 
-FAMILY = Family(YoloxHead, _forms, _decode)
+FAMILY = Family(YoloxHead, _forms, {"rows": CellDecoder(_scoring, _decode)})
