@@ -46,12 +46,6 @@ static inline float __int_as_float(int bits) {
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
-template <typename T>
-static inline T atomicAdd(T *address, T value) {
-  const T before = *address;
-  *address = before + value;
-  return before;
-}
 
 namespace shim {
 

@@ -6,13 +6,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers_cuda_shim import HostCompiler
+from helpers_lidar import (
+    KITTI_PILLARS,
+    KITTI_VOXELS,
+    MANY,
+    PILLARS,
+    VOXELS,
+    OnDevice,
+    cloud,
+    recorded_clouds,
+    same_bits,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -25,15 +36,7 @@ from av_compress.tasks.lidar_detection.features import CHANNELS, channel_names, 
 from av_compress.tasks.lidar_detection.grid import Grid
 from av_compress.tasks.lidar_detection.voxels import VoxelLimits, voxelise
 
-PILLARS = Grid((0.0, -2.0, -3.0), (4.0, 2.0, 1.0), (0.5, 0.5, 4.0))
-VOXELS = Grid((-1.6, -1.6, -1.0), (1.6, 1.6, 1.0), (0.1, 0.2, 0.25))
-# More cells than the table has places.
-MANY = Grid((-3.2, -3.2, -1.0), (3.2, 3.2, 1.0), (0.01, 0.02, 0.25))
 GRIDS = st.sampled_from([PILLARS, VOXELS, MANY])
-# What PointPillars and SECOND take of KITTI.
-KITTI_PILLARS = Grid((0, -39.68, -3), (69.12, 39.68, 1), (0.16, 0.16, 4))
-KITTI_VOXELS = Grid((0, -40, -3), (70.4, 40, 1), (0.05, 0.05, 0.1))
-
 SEED = "AV_COMPRESS_SHIM_SEED"
 SEEDS = st.one_of(st.none(), st.integers(0, 99))
 
@@ -49,57 +52,8 @@ def order_of_threads(seed: int | None) -> Iterator[None]:
         os.environ.pop(SEED, None)
 
 
-class OnDevice:
-    """The kernels with buffers around them."""
-
-    def __init__(
-        self,
-        context: CudaContext,
-        grid: Grid,
-        limits: VoxelLimits,
-        channels: Sequence[str],
-        unused: UnusedRows = UnusedRows.ZERO,
-    ) -> None:
-        self.context, self.grid, self.limits, self.channels = context, grid, limits, channels
-        self.unused = unused
-        self.shape = (limits.voxels, limits.points, len(channels))
-        self.stream = context.stream()
-        self.out = context.device_buffer(4 * math.prod(self.shape))
-        self.cells = context.device_buffer(12 * limits.voxels)
-        self.voxels = LidarVoxels(context, grid, limits, channels, unused, HostCompiler())
-
-    def launch(self, points: np.ndarray) -> None:
-        self.voxels.launch(points, self.out, self.cells, self.stream)
-
-    def fetch(self) -> tuple[np.ndarray, np.ndarray, VoxelCounts]:
-        features, cells = np.empty(self.shape, np.float32), np.empty((self.shape[0], 3), np.int32)
-        copy_out(self.stream, features, self.out)
-        copy_out(self.stream, cells, self.cells)
-        self.stream.synchronize()
-        return features, cells, self.voxels.collect()
-
-    def check(self, points: np.ndarray) -> VoxelCounts:
-        """Compare with the host, unused rows as well."""
-        self.launch(points)
-        features, cells, counts = self.fetch()
-        made = voxelise(points, self.grid, self.limits)
-        assert counts == VoxelCounts(
-            len(made), made.outside, made.surplus_points, made.surplus_voxel_points
-        )
-        expected, places = np.zeros(self.shape, np.float32), np.zeros_like(cells)
-        encode(made, self.grid, self.channels, expected)
-        places[: len(made)] = made.cells
-        if self.unused is UnusedRows.LAST_VOXEL and len(made):
-            expected[len(made) :], places[len(made) :] = expected[len(made) - 1], made.cells[-1]
-        np.testing.assert_array_equal(cells, places)
-        same_bits(features, expected)
-        return counts
-
-
-def same_bits(found: np.ndarray, expected: np.ndarray) -> None:
-    kind = {4: np.uint32, 2: np.uint16}[expected.itemsize]
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(found.view(kind), expected.view(kind))
+def on_device(context, grid, limits, channels, unused=UnusedRows.ZERO) -> OnDevice:
+    return OnDevice(context, grid, limits, channels, unused, HostCompiler())
 
 
 COORDINATES = st.one_of(
@@ -110,10 +64,6 @@ COORDINATES = st.one_of(
 )
 CLOUDS = st.integers(0, 60).flatmap(lambda n: hnp.arrays(np.float32, (n, 6), elements=COORDINATES))
 FEATURES = st.lists(st.sampled_from(CHANNELS), min_size=1)
-
-
-def cloud(count: int, spread: float = 1.2, columns: int = 4, seed: int = 5) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, spread, (count, columns)).astype(np.float32)
 
 
 @settings(max_examples=120)
@@ -127,7 +77,7 @@ def cloud(count: int, spread: float = 1.2, columns: int = 4, seed: int = 5) -> n
 )
 def test_bits_are_those_of_the_host(clouds, grid, limits, channels, unused, seed):
     with CudaContext.open() as context, order_of_threads(seed):
-        device = OnDevice(context, grid, limits, channels, unused)
+        device = on_device(context, grid, limits, channels, unused)
         for points in clouds:
             device.check(points)
 
@@ -150,13 +100,13 @@ def test_bits_are_those_of_the_host(clouds, grid, limits, channels, unused, seed
 )
 def test_clouds_of_many_blocks(clouds, grid, limits, seed):
     with CudaContext.open() as context, order_of_threads(seed):
-        device = OnDevice(context, grid, limits, channel_names("pointpillars_10"))
+        device = on_device(context, grid, limits, channel_names("pointpillars_10"))
         for points in clouds:
             device.check(points)
 
 
 def test_every_way_to_be_left_out_at_once(context):
-    device = OnDevice(context, VOXELS, VoxelLimits(1, 500), channel_names("pointpillars"))
+    device = on_device(context, VOXELS, VoxelLimits(1, 500), channel_names("pointpillars"))
     counts = device.check(cloud(6000))
     assert counts.voxels == 500
     assert min(counts.outside, counts.surplus_points, counts.surplus_voxel_points) > 100
@@ -164,7 +114,7 @@ def test_every_way_to_be_left_out_at_once(context):
 
 @pytest.mark.parametrize("seed", [None, 3, 4])
 def test_more_blocks_than_one_adds_up_and_more_voxels_than_blocks_describe_at_once(context, seed):
-    device = OnDevice(context, MANY, VoxelLimits(2, 70_000), ["mean_offset_x", "center_offset_y"])
+    device = on_device(context, MANY, VoxelLimits(2, 70_000), ["mean_offset_x", "center_offset_y"])
     with order_of_threads(seed):
         assert device.check(cloud(70_000)).voxels > 30_000
 
@@ -181,7 +131,7 @@ def test_points_on_the_bounds_and_next_to_them(context, grid):
     points = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 3)
     # Of each axis' eight values five lie inside: the lower edge, what is next to the edges, and
     # twice the middle.
-    counts = OnDevice(context, grid, VoxelLimits(200, 200), ["x", "y", "z"]).check(points)
+    counts = on_device(context, grid, VoxelLimits(200, 200), ["x", "y", "z"]).check(points)
     assert counts.outside == 8**3 - 5**3
 
 
@@ -189,7 +139,7 @@ def test_points_on_the_bounds_and_next_to_them(context, grid):
 @pytest.mark.parametrize("depth", [1, 5, 4000])
 def test_all_points_in_one_voxel(context, depth: int, seed: int | None):
     points = cloud(3000, 0.1) % np.float32(0.5)
-    device = OnDevice(context, PILLARS, VoxelLimits(depth, 4), channel_names("pointpillars"))
+    device = on_device(context, PILLARS, VoxelLimits(depth, 4), channel_names("pointpillars"))
     with order_of_threads(seed):
         counts = device.check(points)
     assert counts == VoxelCounts(1, 0, max(3000 - depth, 0), 0)
@@ -197,7 +147,7 @@ def test_all_points_in_one_voxel(context, depth: int, seed: int | None):
 
 @pytest.mark.parametrize("unused", UnusedRows)
 def test_a_cloud_without_points_or_with_none_in_range(context, unused):
-    device = OnDevice(context, PILLARS, VoxelLimits(3, 8), ["x", "mean_offset_x"], unused)
+    device = on_device(context, PILLARS, VoxelLimits(3, 8), ["x", "mean_offset_x"], unused)
     # Something lies there before.
     assert device.check(cloud(100)).voxels > 0
     assert device.check(np.zeros((0, 4), np.float32)) == VoxelCounts(0, 0, 0, 0)
@@ -205,7 +155,7 @@ def test_a_cloud_without_points_or_with_none_in_range(context, unused):
 
 
 def test_the_last_voxel_fills_the_rows_that_are_left(context):
-    device = OnDevice(context, PILLARS, VoxelLimits(2, 4), ["x", "y"], UnusedRows.LAST_VOXEL)
+    device = on_device(context, PILLARS, VoxelLimits(2, 4), ["x", "y"], UnusedRows.LAST_VOXEL)
     device.launch(np.array([[0.1, 0.2, 0], [3.9, 1.9, 0], [3.8, 1.8, 0]], np.float32))
     features, cells, _ = device.fetch()
     assert cells.tolist() == [[0, 4, 0], [0, 7, 7], [0, 7, 7], [0, 7, 7]]
@@ -214,13 +164,13 @@ def test_the_last_voxel_fills_the_rows_that_are_left(context):
 
 
 def test_clouds_of_more_columns_follow(context):
-    device = OnDevice(context, PILLARS, VoxelLimits(3, 20), ["y", "z", "intensity"])
+    device = on_device(context, PILLARS, VoxelLimits(3, 20), ["y", "z", "intensity"])
     for columns in (4, 6, 4):
         device.check(cloud(500, columns=columns))
 
 
 def test_what_is_no_float32_or_not_contiguous_is_taken_as_the_host_takes_it(context):
-    device = OnDevice(context, PILLARS, VoxelLimits(3, 20), ["y", "z"])
+    device = on_device(context, PILLARS, VoxelLimits(3, 20), ["y", "z"])
     points = np.random.default_rng(2).normal(0, 2, (8, 800))
     device.check(points[::2].T)
 
@@ -230,11 +180,7 @@ def test_what_is_no_float32_or_not_contiguous_is_taken_as_the_host_takes_it(cont
 
 @pytest.fixture
 def frames(shared_data: Path) -> list[np.ndarray]:
-    folder = shared_data / "lidar" / "kitti" / "velodyne"
-    paths = sorted(folder.glob("*.bin"))
-    if not paths:
-        pytest.skip(f"there are no clouds in {folder}")
-    return [np.fromfile(path, np.float32).reshape(-1, 4) for path in paths]
+    return recorded_clouds(shared_data)
 
 
 @pytest.mark.parametrize(
@@ -247,13 +193,13 @@ def frames(shared_data: Path) -> list[np.ndarray]:
     ids=["pillars", "little room", "voxels"],
 )
 def test_recorded_clouds(context, frames, grid, limits, features):
-    device = OnDevice(context, grid, limits, channel_names(features))
+    device = on_device(context, grid, limits, channel_names(features))
     for points in frames[:3]:
         assert device.check(points).voxels > 1900
 
 
 def test_a_recorded_cloud_by_shuffled_threads(context, frames):
-    device = OnDevice(
+    device = on_device(
         context, KITTI_PILLARS, VoxelLimits(16, 6_000), channel_names("pointpillars")
     )
     for seed in range(2):
@@ -265,7 +211,7 @@ def test_a_recorded_cloud_by_shuffled_threads(context, frames):
 
 
 def test_a_frame_allocates_nothing_and_waits_for_nothing(stub, context):
-    device = OnDevice(context, VOXELS, VoxelLimits(5, 300), channel_names("pointpillars"))
+    device = on_device(context, VOXELS, VoxelLimits(5, 300), channel_names("pointpillars"))
     device.check(cloud(2000))
     stub.clear()
     for count in (1500, 2000, 0, 2048):
@@ -279,7 +225,7 @@ def test_a_frame_allocates_nothing_and_waits_for_nothing(stub, context):
 
 
 def test_a_larger_cloud_makes_room_once(stub, context):
-    device = OnDevice(context, VOXELS, VoxelLimits(5, 300), channel_names("pointpillars"))
+    device = on_device(context, VOXELS, VoxelLimits(5, 300), channel_names("pointpillars"))
     device.check(cloud(1000))
     before, made = stub.live("device"), stub.live("pinned")
     device.check(cloud(3000))
@@ -292,7 +238,7 @@ def test_a_larger_cloud_makes_room_once(stub, context):
 
 
 def test_where_there_is_no_room_for_a_larger_cloud_a_small_one_still_goes(stub, context):
-    device = OnDevice(context, PILLARS, VoxelLimits(2, 8), ["x"])
+    device = on_device(context, PILLARS, VoxelLimits(2, 8), ["x"])
     device.check(cloud(100))
     stub.set_memory(1 << 20)
     with pytest.raises(CudaError, match="not enough memory") as caught:
@@ -303,7 +249,7 @@ def test_where_there_is_no_room_for_a_larger_cloud_a_small_one_still_goes(stub, 
 
 
 def test_points_may_change_once_they_are_launched(context):
-    device = OnDevice(context, PILLARS, VoxelLimits(4, 20), ["x", "y"])
+    device = on_device(context, PILLARS, VoxelLimits(4, 20), ["x", "y"])
     points = cloud(200)
     made = voxelise(points, PILLARS, device.limits)
     device.launch(points)
@@ -313,7 +259,7 @@ def test_points_may_change_once_they_are_launched(context):
 
 
 def test_a_cloud_that_is_not_done_is_neither_followed_nor_counted(context):
-    device = OnDevice(context, PILLARS, VoxelLimits(4, 20), ["x", "y"])
+    device = on_device(context, PILLARS, VoxelLimits(4, 20), ["x", "y"])
     device.launch(cloud(200))
     with pytest.raises(CudaError, match="not done with a cloud when the next one is launched"):
         device.launch(cloud(200))
@@ -326,7 +272,7 @@ def test_a_cloud_that_is_not_done_is_neither_followed_nor_counted(context):
 
 
 def test_buffers_that_are_too_small_are_refused_before_anything_is_launched(stub, context):
-    device = OnDevice(context, PILLARS, VoxelLimits(4, 20), ["x", "y"])
+    device = on_device(context, PILLARS, VoxelLimits(4, 20), ["x", "y"])
     short, stream = context.device_buffer(4 * 20 * 4 * 2 - 1), device.stream
     fewer = context.device_buffer(12 * 20 - 4)
     stub.clear()
@@ -338,7 +284,7 @@ def test_buffers_that_are_too_small_are_refused_before_anything_is_launched(stub
 
 
 def test_clouds_that_are_none_are_refused(stub, context):
-    device = OnDevice(context, PILLARS, VoxelLimits(4, 20), ["x", "time"])
+    device = on_device(context, PILLARS, VoxelLimits(4, 20), ["x", "time"])
     stub.clear()
     for points, error, says in [
         (np.zeros((9, 2), np.float32), FrameError, r"\[n, 3 or more\]; these are \(9, 2\)"),
@@ -390,7 +336,9 @@ def test_pillars_come_to_their_places_on_the_canvas(used, channels, dtype, seed)
 
 
 def test_voxels_are_scattered_by_their_own_cells_and_counters(context):
-    device = OnDevice(context, PILLARS, VoxelLimits(1, 50), ["x", "y", "z"], UnusedRows.LAST_VOXEL)
+    device = on_device(
+        context, PILLARS, VoxelLimits(1, 50), ["x", "y", "z"], UnusedRows.LAST_VOXEL
+    )
     scatter = PillarScatter(context, PILLARS, 50, 3, compiler=HostCompiler())
     canvas = context.device_buffer(4 * 3 * 8 * 8)
     points = cloud(300)

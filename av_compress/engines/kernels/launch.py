@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
-from av_compress.engines.cuda import CudaError, DeviceBuffer
+from typing import Any
+
+import numpy as np
+
+from av_compress.engines.cuda import CudaContext, CudaError, DeviceBuffer, copy_in
 
 Shape = tuple[int, int, int]
 
@@ -38,3 +42,21 @@ def check_room(buffer: DeviceBuffer, nbytes: int, what: str) -> None:
         raise CudaError(
             "argument", f"{what} are {nbytes} bytes, and the device buffer has {buffer.nbytes}"
         )
+
+
+def upload(cuda: CudaContext, array: np.ndarray[Any, Any]) -> DeviceBuffer:
+    """Return a buffer that holds an array; waits until it does.
+
+    Args:
+        cuda: the context.
+        array: contiguous, not empty.
+
+    Raises:
+        CudaError: there is not enough memory.
+
+    """
+    buffer, stream = cuda.device_buffer(array.nbytes), cuda.stream()
+    copy_in(stream, buffer, array)
+    stream.synchronize()
+    stream.free()
+    return buffer

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-import numpy.typing as npt
 
 from av_compress.engines.cuda import (
     CudaContext,
@@ -26,7 +25,7 @@ from av_compress.engines.cuda import (
 from av_compress.engines.cuda.kernels import Argument
 from av_compress.engines.kernels.compile import load_kernels
 from av_compress.engines.kernels.compilers import Compiler
-from av_compress.engines.kernels.launch import Shape, check_room, grid_in_steps, grid_over
+from av_compress.engines.kernels.launch import Shape, check_room, grid_in_steps, grid_over, upload
 from av_compress.errors import ConfigError, FrameError
 from av_compress.tasks.lidar_detection.features import channel_codes, check_columns
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
@@ -207,7 +206,7 @@ class LidarVoxels:
         self._fetched = cuda.pinned((4,), np.int32)
         self._done = cuda.event(timing=False)
         self.counters = cuda.device_buffer(self._fetched.nbytes)
-        self._codes = _uploaded(cuda, channel_codes(channels))
+        self._codes = upload(cuda, channel_codes(channels))
 
     def launch(
         self, points: Floats, out: DeviceBuffer, cells_out: DeviceBuffer, stream: Stream
@@ -369,12 +368,3 @@ class LidarVoxels:
 
     def _run(self, name: str, stream: Stream, grid: Shape, *arguments: Argument) -> None:
         self._kernels[name].launch(stream, grid, (_BLOCK, 1, 1), *arguments)
-
-
-def _uploaded(cuda: CudaContext, array: npt.NDArray[np.int32]) -> DeviceBuffer:
-    """Return a buffer that holds an array; waits until it does."""
-    stream, buffer = cuda.stream(), cuda.device_buffer(array.nbytes)
-    copy_in(stream, buffer, array)
-    stream.synchronize()
-    stream.free()
-    return buffer
