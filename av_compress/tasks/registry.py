@@ -19,17 +19,31 @@ def make_task(config: Mapping[str, Any]) -> Task[Any, Any]:
 
     Raises:
         ConfigError: unknown kind, or a key breaks the schema.
+        MissingExtraError: the kind needs a module that is not installed.
 
     """
-    # Imported here so that a task's dependencies load only when a task is made.
+    kind = config.get("kind") if isinstance(config, Mapping) else config
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ConfigError(
+            f"task.kind: {kind!r} is not allowed; allowed: {', '.join(sorted(_KINDS))}"
+        )
+    return _KINDS[kind](config)
+
+
+# A task's dependencies load only when a task of its kind is made.
+def _camera_detection(config: Mapping[str, Any]) -> Task[Any, Any]:
     from av_compress.tasks.camera_detection import CameraDetection
 
-    kinds: dict[str, Callable[[Mapping[str, Any]], Task[Any, Any]]] = {
-        CameraDetection.kind: CameraDetection.from_config
-    }
-    kind = config.get("kind") if isinstance(config, Mapping) else config
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ConfigError(
-            f"task.kind: {kind!r} is not allowed; allowed: {', '.join(sorted(kinds))}"
-        )
-    return kinds[kind](config)
+    return CameraDetection.from_config(config)
+
+
+def _lidar_detection(config: Mapping[str, Any]) -> Task[Any, Any]:
+    from av_compress.tasks.lidar_detection import LidarDetection
+
+    return LidarDetection.from_config(config)
+
+
+_KINDS: Mapping[str, Callable[[Mapping[str, Any]], Task[Any, Any]]] = {
+    "camera_detection": _camera_detection,
+    "lidar_detection": _lidar_detection,
+}

@@ -59,3 +59,22 @@ def test_a_node_without_a_plan_stays_unconfigured(bundle, start, probe, monkeypa
     assert probe.state(NAME) == "unconfigured"
     compiled(bundle, "tensorrt")
     assert probe.change_state(NAME, "configure")
+
+
+def test_a_node_prepares_raw_images_on_the_card(bundle, activate, probe, monkeypatch, stub):
+    install(monkeypatch, "10.13")
+    compiled(bundle, "tensorrt")
+    node = activate(backend="tensorrt", preprocess="device")
+    received: list = []
+    probe.node.create_subscription(Detection2DArray, DETECTIONS, received.append, 10)
+    probe.node.create_subscription(Image, f"/{NAME}/debug/image", received.append, 10)
+    publisher = probe.node.create_publisher(Image, IMAGE, BEST_EFFORT)
+    probe.until(lambda: publisher.get_subscription_count() == 1, "a subscriber")
+    before = stub.called()["cuLaunchKernel"]
+    # Two answers: detections, and the image with them drawn in, which is decoded for that alone.
+    while {type(message) for message in received} != {Detection2DArray, Image}:
+        publisher.publish(raw_image(7))
+        probe.until(lambda: received, "answers")
+        probe.spin_for(0.05)
+    assert stub.called()["cuLaunchKernel"] > before
+    assert node.monitor().totals().failed == 0

@@ -60,7 +60,7 @@ def _decode(
     """
     heatmap = outputs["heatmap"][0]
     labels, rows, columns = np.nonzero(heatmap >= raw_threshold(threshold, head.activation))
-    peaks = _is_peak(heatmap, labels, rows, columns)
+    peaks = is_peak(heatmap, labels, rows, columns)
     labels, rows, columns = labels[peaks], rows[peaks], columns[peaks]
     scores = activate(heatmap[labels, rows, columns], head.activation)
     centers = np.stack([columns, rows], axis=1).astype(np.float32)
@@ -74,7 +74,7 @@ def _decode(
     return Candidates(boxes, scores, labels.astype(np.int32)).take(over)
 
 
-def _is_peak(
+def is_peak(
     heatmap: Floats,
     labels: npt.NDArray[np.intp],
     rows: npt.NDArray[np.intp],

@@ -1,0 +1,77 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""What encoders of clouds share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from av_compress.tasks.lidar_detection.grid import Floats, Grid
+from av_compress.tensors import Array, Tensors, TensorSpec
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a cloud's points.
+
+    Attributes:
+        voxels: cells that hold points.
+        outside: points that lie outside the range, or are not finite.
+        surplus_points: points in voxels that were full already.
+        surplus_voxel_points: points in voxels for which there was no room any more.
+
+    """
+
+    voxels: int
+    outside: int
+    surplus_points: int = 0
+    surplus_voxel_points: int = 0
+
+
+class Encoder(Protocol):
+    """Makes a model's inputs of points. Stateless and reentrant.
+
+    Attributes:
+        specs: the inputs; None where an extent depends on the cloud.
+        columns: how many of the points' columns are read.
+        rows_along: the axis that rows of the model's maps follow.
+
+    """
+
+    specs: tuple[TensorSpec, ...]
+    columns: int
+    rows_along: str
+
+    def __call__(self, points: Floats, out: Tensors | None) -> tuple[dict[str, Array], Counts]:
+        """Encode a cloud.
+
+        Args:
+            points: float32 [n, columns], contiguous.
+            out: input name -> array to write into, its first axis as long as the encoder's room;
+                by default arrays are made.
+
+        Returns:
+            input name -> array, and what became of the points.
+
+        """
+        ...
+
+
+class EncoderConfig(Protocol):
+    """The configuration of an encoder: a frozen dataclass."""
+
+    type: ClassVar[str]
+
+    def make(self, grid: Grid) -> Encoder:
+        """Make the encoder.
+
+        Raises:
+            ConfigError: it cannot work on this grid.
+
+        """
+        ...
+
+    def to_config(self) -> dict[str, Any]:
+        """Return JSON values."""
+        ...

@@ -1,0 +1,220 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""The LiDAR detection task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from av_compress.errors import ModelError
+from av_compress.tasks.base import Detections3D, PointCloud, Prepared
+from av_compress.tasks.camera_detection.outputs import Bound, bind
+from av_compress.tasks.lidar_detection.config import KIND, LidarDetectionConfig
+from av_compress.tasks.lidar_detection.encoders import Counts
+from av_compress.tasks.lidar_detection.features import POINT_CHANNELS
+from av_compress.tasks.lidar_detection.heads import FAMILIES, Candidates, Plane
+from av_compress.tasks.lidar_detection.points import checked, select
+from av_compress.tasks.lidar_detection.suppression import best_first, drop_unusable, suppress
+from av_compress.tensors import Array, Tensors, TensorSpec
+
+# Low enough for average precision to see the whole curve that counts.
+_MEASURING_SCORE = 0.05
+
+
+@dataclass(frozen=True)
+class CloudContext:
+    """What became of a cloud's points; postprocess needs none of it, a node publishes it.
+
+    Attributes:
+        points: how many the cloud had.
+        in_ego_box: how many of them lay in the ego box, and were dropped.
+        counts: what became of the others.
+
+    """
+
+    points: int
+    in_ego_box: int
+    counts: Counts
+
+
+class LidarDetection:
+    """A LiDAR detector's meaning. Stateless and reentrant: clouds may be processed in parallel.
+
+    Attributes:
+        kind: `lidar_detection`.
+        class_names: label index -> name.
+        settings: the validated configuration.
+        point_columns: the columns of a cloud's points that it must have: the first ones of
+            `features.POINT_CHANNELS`.
+
+    """
+
+    kind: str = KIND
+
+    def __init__(self, settings: LidarDetectionConfig) -> None:
+        """Prepare the constants of preprocess and postprocess.
+
+        Raises:
+            ConfigError: parts of the configuration do not go together.
+
+        """
+        self.settings = settings
+        self.class_names: Sequence[str] = settings.class_names
+        settings.head.check(settings.class_names)
+        self._encoder = settings.input.encoder.make(settings.input.grid)
+        self.point_columns: Sequence[str] = POINT_CHANNELS[: self._encoder.columns]
+        self._plane = Plane(settings.input.grid, self._encoder.rows_along, settings.class_names)
+        self._family = FAMILIES[settings.head.type]
+        self._forms = self._family.forms(settings.head, self._plane)
+        self._names = settings.head.output_names()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> LidarDetection:
+        """Make the task that `config` describes; see schema/lidar_detection_task.schema.json.
+
+        Raises:
+            ConfigError: names key, value and what is allowed.
+
+        """
+        return cls(LidarDetectionConfig.from_config(config))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare configurations, which are all there is to a task."""
+        return isinstance(other, LidarDetection) and self.settings == other.settings
+
+    def __hash__(self) -> int:
+        """Hash the configuration."""
+        return hash(self.settings)
+
+    def config(self) -> dict[str, Any]:
+        """Return the whole configuration, every default filled in."""
+        return self.settings.to_config()
+
+    def preprocess_config(self) -> dict[str, Any]:
+        """Return the kind and the input; see `Task.preprocess_config`."""
+        config = self.config()
+        return {key: config[key] for key in ("kind", "input")}
+
+    def for_measuring(self) -> LidarDetection:
+        """Return the task with a score threshold of at most 0.05; see `Task.for_measuring`."""
+        return self.with_score_threshold(min(self.settings.score_threshold, _MEASURING_SCORE))
+
+    def with_score_threshold(self, score_threshold: float) -> LidarDetection:
+        """Return the same task with another threshold, e.g. a low one to measure AP."""
+        return LidarDetection(replace(self.settings, score_threshold=score_threshold))
+
+    @property
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        """The tensors that preprocess makes; None where an extent depends on the cloud."""
+        return self._encoder.specs
+
+    def check_model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        """Check that a model has this task's inputs and the outputs of its head.
+
+        Raises:
+            ModelError: names the tensors found and those wanted.
+
+        """
+        found = {spec.name: spec for spec in inputs}
+        wanted = {spec.name: spec for spec in self.input_specs}
+        if set(found) != set(wanted) or not all(
+            _takes(found[name], spec) for name, spec in wanted.items()
+        ):
+            have, want = (
+                ", ".join(map(str, specs)) or "none" for specs in (inputs, self.input_specs)
+            )
+            raise ModelError(
+                f"the model's inputs do not fit the task; found: {have}; wanted: {want}; check "
+                "task.input: lower, upper and voxel_size, and names, types, max_points, features, "
+                "index_form and padding of the encoder ('?' is an open extent: padding none; a "
+                "model of a fixed number of voxels wants padding and max_voxels)"
+            )
+        self._bind(outputs)
+
+    def preprocess(self, frame: PointCloud, out: Tensors | None = None) -> Prepared:
+        """Divide a cloud into cells and describe its points.
+
+        Args:
+            frame: the cloud; one without points in the range will do.
+            out: input name -> array to write into, by default arrays are made. Where the number
+                of voxels is open, they have room for the most, and the tensors are their first
+                rows.
+
+        Raises:
+            FrameError: the points are not float32 [n, c], or a column is missing.
+
+        """
+        points = checked(frame, self._encoder.columns)
+        wanted = self.settings.input
+        kept, dropped = select(points, wanted.ego_box, wanted.intensity_scale)
+        tensors, counts = self._encoder(kept, out)
+        return Prepared(tensors, CloudContext(len(points), dropped, counts))
+
+    def postprocess(self, outputs: Tensors, context: CloudContext) -> Detections3D:
+        """Decode and suppress.
+
+        Args:
+            outputs: output name -> array, float32 or float16.
+            context: `Prepared.context` of the same frame.
+
+        Raises:
+            ModelError: the outputs are not those of the head.
+
+        """
+        found = suppress(
+            best_first(self.decode(outputs), self.settings.nms.max_candidates), self.settings.nms
+        )
+        return Detections3D(
+            boxes=found.boxes,
+            scores=np.minimum(found.scores, np.float32(1.0)),
+            labels=found.labels,
+            velocities=found.velocities,
+        )
+
+    def decode(self, outputs: Tensors) -> Candidates:
+        """Return every usable box over the score threshold.
+
+        Raises:
+            ModelError: the outputs are not those of the head.
+
+        """
+        specs = [TensorSpec(name, array.shape, array.dtype) for name, array in outputs.items()]
+        bound = self._bind(specs)
+        arrays = {role: _computable(outputs[name]) for role, name in bound.tensors.items()}
+        with np.errstate(all="ignore"):
+            found = self._family.decode(
+                self.settings.head, self._plane, bound.form, arrays, self.settings.score_threshold
+            )
+            return drop_unusable(found)
+
+    def _bind(self, outputs: Sequence[TensorSpec]) -> Bound:
+        """Find the outputs' roles: by configured name, by a name that is the role's, by shape."""
+        roles = {wanted.role for form in self._forms for wanted in form.wanted}
+        known = {spec.name: spec.name for spec in outputs if spec.name in roles}
+        taken = set(self._names.values())
+        names = {**{k: v for k, v in known.items() if v not in taken}, **self._names}
+        rows, columns = self._plane.cells(1)
+        head = (
+            f"the head '{self.settings.head.type}' with {len(self.class_names)} classes on a grid "
+            f"of {rows} rows and {columns} columns"
+        )
+        note = f" ({self._family.note})" if self._family.note else ""
+        return bind(outputs, self._forms, names, head + note)
+
+
+def _takes(found: TensorSpec, made: TensorSpec) -> bool:
+    """Tell whether a model's input takes what is made: an extent that is open must be open."""
+    return (
+        found.dtype == made.dtype
+        and len(found.shape) == len(made.shape)
+        and all(have in {None, want} for have, want in zip(found.shape, made.shape))
+    )
+
+
+def _computable(array: Array) -> Array:
+    """Widen half precision, in which numpy computes slowly and sums lose digits."""
+    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
