@@ -13,7 +13,8 @@ import pytest
 
 from av_compress.engines.cuda import CudaContext, copy_out
 from av_compress.engines.kernels.compilers import Compiler
-from av_compress.engines.kernels.lidar import LidarVoxels, UnusedRows, VoxelCounts
+from av_compress.engines.kernels.lidar import LidarVoxels, UnusedRows
+from av_compress.tasks.lidar_detection.encoders import Counts
 from av_compress.tasks.lidar_detection.features import encode
 from av_compress.tasks.lidar_detection.grid import Grid
 from av_compress.tasks.lidar_detection.voxels import VoxelLimits, voxelise
@@ -63,19 +64,19 @@ class OnDevice:
     def launch(self, points: np.ndarray) -> None:
         self.voxels.launch(points, self.out, self.cells, self.stream)
 
-    def fetch(self) -> tuple[np.ndarray, np.ndarray, VoxelCounts]:
+    def fetch(self) -> tuple[np.ndarray, np.ndarray, Counts]:
         features, cells = np.empty(self.shape, np.float32), np.empty((self.shape[0], 3), np.int32)
         copy_out(self.stream, features, self.out)
         copy_out(self.stream, cells, self.cells)
         self.stream.synchronize()
         return features, cells, self.voxels.collect()
 
-    def check(self, points: np.ndarray) -> VoxelCounts:
+    def check(self, points: np.ndarray) -> Counts:
         """Compare with the host, unused rows as well."""
         self.launch(points)
         features, cells, counts = self.fetch()
         made = voxelise(points, self.grid, self.limits)
-        assert counts == VoxelCounts(
+        assert counts == Counts(
             len(made), made.outside, made.surplus_points, made.surplus_voxel_points
         )
         expected, places = np.zeros(self.shape, np.float32), np.zeros_like(cells)

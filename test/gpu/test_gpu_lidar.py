@@ -19,8 +19,9 @@ from helpers_lidar import (
 )
 
 from av_compress.engines.cuda import copy_out
-from av_compress.engines.kernels.lidar import UnusedRows, VoxelCounts
+from av_compress.engines.kernels.lidar import UnusedRows
 from av_compress.engines.kernels.pillars import PillarScatter
+from av_compress.tasks.lidar_detection.encoders import Counts
 from av_compress.tasks.lidar_detection.features import channel_names
 from av_compress.tasks.lidar_detection.voxels import VoxelLimits, voxelise
 
@@ -40,7 +41,7 @@ def test_clouds_one_after_the_other(context, grid, room: int, unused: UnusedRows
 def test_all_points_in_one_voxel(context):
     device = OnDevice(context, PILLARS, VoxelLimits(32, 4), channel_names("pointpillars"))
     points = cloud(100_000, 0.1) % np.float32(0.5)
-    assert device.check(points) == VoxelCounts(1, 0, 100_000 - 32, 0)
+    assert device.check(points) == Counts(1, 0, 100_000 - 32, 0)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from av_compress.engines.cuda import CudaContext, CudaError, copy_in, copy_out
-from av_compress.engines.kernels.lidar import LidarVoxels, UnusedRows, VoxelCounts
+from av_compress.engines.kernels.lidar import LidarVoxels, UnusedRows
 from av_compress.engines.kernels.pillars import CellNumbers, PillarScatter
 from av_compress.errors import ConfigError, FrameError
+from av_compress.tasks.lidar_detection.encoders import Counts
 from av_compress.tasks.lidar_detection.features import CHANNELS, channel_names, encode
 from av_compress.tasks.lidar_detection.grid import Grid
 from av_compress.tasks.lidar_detection.voxels import VoxelLimits, voxelise
@@ -142,7 +143,7 @@ def test_all_points_in_one_voxel(context, depth: int, seed: int | None):
     device = on_device(context, PILLARS, VoxelLimits(depth, 4), channel_names("pointpillars"))
     with order_of_threads(seed):
         counts = device.check(points)
-    assert counts == VoxelCounts(1, 0, max(3000 - depth, 0), 0)
+    assert counts == Counts(1, 0, max(3000 - depth, 0), 0)
 
 
 @pytest.mark.parametrize("unused", UnusedRows)
@@ -150,8 +151,8 @@ def test_a_cloud_without_points_or_with_none_in_range(context, unused):
     device = on_device(context, PILLARS, VoxelLimits(3, 8), ["x", "mean_offset_x"], unused)
     # Something lies there before.
     assert device.check(cloud(100)).voxels > 0
-    assert device.check(np.zeros((0, 4), np.float32)) == VoxelCounts(0, 0, 0, 0)
-    assert device.check(np.full((9, 4), np.nan, np.float32)) == VoxelCounts(0, 9, 0, 0)
+    assert device.check(np.zeros((0, 4), np.float32)) == Counts(0, 0, 0, 0)
+    assert device.check(np.full((9, 4), np.nan, np.float32)) == Counts(0, 9, 0, 0)
 
 
 def test_the_last_voxel_fills_the_rows_that_are_left(context):

@@ -27,6 +27,7 @@ from av_compress.engines.kernels.compile import load_kernels
 from av_compress.engines.kernels.compilers import Compiler
 from av_compress.engines.kernels.launch import Shape, check_room, grid_in_steps, grid_over, upload
 from av_compress.errors import ConfigError, FrameError
+from av_compress.tasks.lidar_detection.encoders import Counts
 from av_compress.tasks.lidar_detection.features import channel_codes, check_columns
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
 from av_compress.tasks.lidar_detection.voxels import VoxelLimits
@@ -67,16 +68,6 @@ class UnusedRows(Enum):
 
     ZERO = "zero_rows"
     LAST_VOXEL = "repeat_last"
-
-
-@dataclass(frozen=True)
-class VoxelCounts:
-    """What became of a cloud; see `tasks.lidar_detection.voxels.Voxels`."""
-
-    voxels: int
-    outside: int
-    surplus_points: int
-    surplus_voxel_points: int
 
 
 @dataclass(frozen=True)
@@ -214,7 +205,7 @@ class LidarVoxels:
         """Put on the stream what makes a cloud's voxels; returns without waiting.
 
         With the limits' v and p, and c channels, `out` is then float32 [v, p, c], `cells_out`
-        int32 [v, 3] with z, y and x, and `counters` int32 [4] in the order of `VoxelCounts`.
+        int32 [v, 3] with z, y and x, and `counters` int32 [4] in the order of `Counts`.
         Memory is allocated only where a cloud is larger than all before; that waits for the
         device.
 
@@ -245,7 +236,7 @@ class LidarVoxels:
             copy_out(stream, self._fetched, self.counters)
             self._done.record(stream)
 
-    def collect(self) -> VoxelCounts:
+    def collect(self) -> Counts:
         """Return what became of the cloud, once the stream is done with it.
 
         Raises:
@@ -253,7 +244,7 @@ class LidarVoxels:
 
         """
         self._check_done("its counts are asked for")
-        return VoxelCounts(*map(int, self._fetched))
+        return Counts(*map(int, self._fetched))
 
     def _check(self, points: Floats, out: DeviceBuffer, cells_out: DeviceBuffer) -> None:
         if points.ndim != 2 or points.shape[1] < 3:
