@@ -103,7 +103,7 @@ def compile_bundle(
     """
     trt = load_module(backend)
     card = None if compiles_ahead_of_time(trt) else find_card(device)
-    emitter = UNTYPED_FORM if _untyped(trt, options) else FORM
+    emitter = UNTYPED_FORM if untyped(trt, options) else FORM
     model = bundle.read_artefact(emitter)
     target = PlanTarget.of(
         emitter, sha256_bytes(model), backend, str(trt.__version__), options, card_name(card)
@@ -127,14 +127,14 @@ def compile_bundle(
     return Compilation(record, path, found, tuple(warnings))
 
 
-def _untyped(trt: TensorRT, options: CompileOptions) -> bool:
+def untyped(trt: TensorRT, options: CompileOptions) -> bool:
     """Tell whether the builder takes no types from the graph, or no pairs on what is asked."""
     return not types_from_graph(trt) or (options.dla_core is not None and takes_ranges(trt))
 
 
 def source_of(trt: TensorRT, model: bytes, options: CompileOptions) -> NetworkSource:
     """Say what a plan is made of: pairs and types, or what stands for them in this version."""
-    if not _untyped(trt, options):
+    if not untyped(trt, options):
         return NetworkSource(model)
     graph = onnx.load_model_from_string(model)
     half = fp32_nodes(graph)
@@ -152,7 +152,7 @@ def _compile(
     card: Device | None,
     watching: Watching,
 ) -> tuple[PlanRecord, bytes]:
-    timings = _timings(target) if card is not None else None
+    timings = None if card is None else timings_on(target.backend, target.version, target.card)
     options = target.compile_options()
     plan = compile_plan(trt, source, options, watching("compile"), timings)
     account = _accounts(trt, model, plan, options, watching)
@@ -169,9 +169,9 @@ def _compile(
     return record, plan.data
 
 
-def _timings(target: PlanTarget) -> TimingCache:
-    """Return what was timed by this version on this card."""
-    which = canonical_json([target.backend, target.version, target.card])
+def timings_on(backend: str, version: str, card: str) -> TimingCache:
+    """Return what was timed by a version on a card; see `machine.card_name`."""
+    which = canonical_json([backend, version, card])
     return TimingCache(cache_folder() / "timing" / f"{sha256_bytes(which.encode())[:16]}.cache")
 
 
