@@ -201,7 +201,7 @@ def choose_form(
         if judge_candidate(variant.made, variant.kind, referee, progress, _note(variant)):
             break
         if referee is not None and _may_search(variant, queue, progress):
-            found = _searched(chooser, referee, progress, next(aims, None))
+            found = _searched(chooser, referee, progress, aims, variants)
             variants += found
             queue = chooser.in_order([*queue, *found])
     if not progress.judged:
@@ -231,18 +231,26 @@ def _may_search(variant: Variant, queue: Sequence[Variant], progress: Progress) 
 
 
 def _searched(
-    chooser: Chooser, referee: Referee, progress: Progress, aim: float | None
+    chooser: Chooser,
+    referee: Referee,
+    progress: Progress,
+    aims: Iterator[float],
+    variants: Sequence[Variant],
 ) -> list[Variant]:
-    """Search what to spare of INT8, and compile what is found."""
-    if aim is None or "mixed" not in chooser.kinds:
-        return []
-    made = chooser.maker.make(FORM, "mixed", progress.attempts, aim, progress.searched)
-    if isinstance(made, Skipped):
-        return [Variant("mixed, searched", "mixed", fault=made.reason)]
-    progress.searched.append(made.basis)
-    loss = aim * referee.judge.config.max_loss
-    name = f"mixed, searched for a loss of {loss:.2f}"
-    return [chooser.compiled(name, "mixed", made)]
+    """Search what to spare of INT8, with the next aim that gives another model; compile that."""
+    found: list[Variant] = []
+    for aim in aims if "mixed" in chooser.kinds else ():
+        name = f"mixed, searched for a loss of {aim * referee.judge.config.max_loss:.2f}"
+        made = chooser.maker.make(FORM, "mixed", progress.attempts, aim, progress.searched)
+        if isinstance(made, Skipped):
+            return [*found, Variant(name, "mixed", fault=made.reason)]
+        progress.searched.append(made.basis)
+        digest = sha256_bytes(serialise(made.model))
+        same = next((one.name for one in variants if one.sha256 == digest), None)
+        if same is None:
+            return [*found, chooser.compiled(name, "mixed", made)]
+        found.append(Variant(name, "mixed", fault=f"the same model as {same}"))
+    return found
 
 
 def _records(
