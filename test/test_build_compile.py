@@ -15,7 +15,9 @@ import pytest
 from helpers_report import Page
 from helpers_trt import ADA, rtx
 from test_build import build, entries, recipe, world
+from trt_stand_in import make_module
 
+from av_compress.build import accounts
 from av_compress.build.accounts import open_compiler
 from av_compress.build.compile import account_of, compile_bundle
 from av_compress.build.recipe import CompileConfig, load_recipe
@@ -25,7 +27,7 @@ from av_compress.engines.bundle import load_bundle
 from av_compress.engines.manifest import ArtefactRecord, Manifest
 from av_compress.engines.tensorrt.compile import compile_plan
 from av_compress.engines.variants import ChoiceRecord, VariantRecord
-from av_compress.errors import ConfigError
+from av_compress.errors import ConfigError, EngineError
 
 __all__ = ["world"]
 
@@ -330,3 +332,22 @@ def test_a_compiler_is_opened_for_what_it_knows():
     assert open_compiler(CompileConfig(), 4).options.batch == (1, 1, 4)
     with pytest.raises(ConfigError, match=r"'9.9' is not allowed; allowed: 7.5, 8.0, 8.6, 8.9"):
         open_compiler(CompileConfig(capabilities=("9.9",)), 1)
+
+
+@pytest.mark.parametrize(
+    ("version", "capabilities", "error", "words"),
+    [
+        ("8.6", (), ConfigError, "takes no types from the graph"),
+        ("10.3", ("8.9",), ConfigError, "compiles for the card in this machine alone"),
+        ("11.4", (), EngineError, "compiles on the device alone, and there is none here"),
+    ],
+)
+def test_tensorrt_itself_is_for_the_device_alone(
+    monkeypatch, version: str, capabilities: tuple[str, ...], error: type, words: str
+):
+    """The versions of its stand-in, on a machine without a card."""
+    module, _ = make_module(version)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setattr(accounts, "find_card", lambda: None)
+    with pytest.raises(error, match=words):
+        open_compiler(CompileConfig(backend="tensorrt", capabilities=capabilities), 1)
