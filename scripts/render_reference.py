@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from av_compress.cli import replay
 from av_compress.compress.emit.kinds import KINDS
+from av_compress.compress.lint.differences import DIFFERENCES
 from av_compress.compress.lint.rule import Severity, Subject
 from av_compress.compress.lint.table import RULES
 from av_compress.compress.lint.targets import TARGETS
@@ -40,6 +41,7 @@ from av_compress.engines.manifest import (
     Manifest,
 )
 from av_compress.engines.measurements import Measurements, SpeedRecord
+from av_compress.engines.variants import ChoiceRecord, VariantRecord
 from av_compress.validation import load_schema
 
 PAGES = ("recipe.md", "bundle.md", "replay.md", "node.md", "lint.md", "quantization.md")
@@ -251,6 +253,13 @@ def lint_rules() -> str:
     return "\n\n".join(parts)
 
 
+def differences() -> str:
+    """Tabulate where TensorRT for RTX and `tensorrt` differ, and where that is from."""
+    found = [(code(one.rule), one.rtx, one.tensorrt, one.source) for one in DIFFERENCES]
+    headers = ("rule", "TensorRT for RTX 1.7, tried", "`tensorrt`, not tried", "source")
+    return table(headers, found, left=4)
+
+
 def some_targets(names: frozenset[str]) -> str:
     others = [code(name) for name in TARGETS if name not in names]
     if not others:
@@ -268,6 +277,8 @@ RECORDS = {
     "`gate` of an artefact": GateRecord,
     "`attempts` of an artefact": AttemptRecord,
     "`checks` of an attempt": CheckRecord,
+    "`choice` of an artefact": ChoiceRecord,
+    "an entry of `variants`": VariantRecord,
 }
 TIMES = {"`measurements.json`": Measurements, "`speed`": SpeedRecord}
 
@@ -290,6 +301,7 @@ REGIONS = {
     "target_sources": target_sources,
     "severities": severities,
     "lint_rules": lint_rules,
+    "differences": differences,
 }
 
 
