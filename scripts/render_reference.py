@@ -144,8 +144,16 @@ def parameters() -> str:
 
 
 def multi_parameters() -> str:
-    """Tabulate what the node of several cameras has beside the parameters of the other."""
-    schema = load_schema("multi_camera_detector")["$defs"]["parameters"]
+    return more_parameters("multi_camera_detector")
+
+
+def lidar_parameters() -> str:
+    return more_parameters("lidar_detector")
+
+
+def more_parameters(node: str) -> str:
+    """Tabulate what a node has beside the parameters of camera_detector."""
+    schema = load_schema(node)["$defs"]["parameters"]
     known = load_schema("camera_detector")["$defs"]["parameters"]["properties"]
     more = {name: entry for name, entry in schema["properties"].items() if name not in known}
     return reference({**schema, "properties": more})
