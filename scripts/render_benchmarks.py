@@ -388,6 +388,7 @@ REGIONS = {
     "node_overhead": of("node_overhead", node_overhead),
     "multi_camera": of("multi_camera", multi_camera),
     "compile": of("compile", plan_tables.compiled),
+    "choice": of("choice", plan_tables.chosen),
     "kinds": of("kinds", kinds),
 }
 
