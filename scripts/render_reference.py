@@ -305,6 +305,7 @@ REGIONS = {
     "conditions": conditions,
     "parameters": parameters,
     "multi_parameters": multi_parameters,
+    "lidar_parameters": lidar_parameters,
     "targets": targets,
     "target_sources": target_sources,
     "severities": severities,

@@ -292,6 +292,37 @@ def test_rounding_may_be_left_out(world: Path, tmp_path: Path):
     assert kernels == sorted(kernels)
 
 
+def test_a_compiler_that_takes_nothing_ends_the_build(
+    world: Path, tmp_path: Path, capsys, monkeypatch
+):
+    rtx()
+
+    def refuse(*_):
+        raise EngineError("the builder refuses the model: whatever it is")
+
+    monkeypatch.setattr(accounts, "compile_plan", refuse)
+    path = compiled_recipe(world, "nothing.yaml", candidates=["int8", "fp16"])
+    code, message = build(path, tmp_path / "nothing", capsys)
+    assert code == 1
+    assert "takes no variant of the form: fp16: the builder refuses the model: whatever" in message
+    assert "int8, one scale a weight: the builder refuses" in message
+    assert len(message.strip().splitlines()) == 1
+    assert entries(tmp_path) == []
+
+
+def test_an_open_batch_is_counted_for_one_frame(world: Path, chosen: Path, tmp_path: Path):
+    record = built(
+        world,
+        tmp_path / "batched",
+        optimize={"max_batch": 2},
+        candidates=["int8", "fp16"],
+    )
+    alone = by_name(load_bundle(chosen).manifest.artefacts["tensorrt"])
+    for name, one in by_name(record).items():
+        # Layouts may differ where the batch is open, sizes hardly.
+        assert one.bytes_moved == pytest.approx(alone[name].bytes_moved, rel=0.3)
+
+
 def test_an_absent_package_is_named_before_anything_is_done(
     world: Path, tmp_path: Path, capsys, monkeypatch
 ):

@@ -98,7 +98,7 @@ class Chooser:
 
         """
         floats = [self._plain(kind) for kind in _FLOATS if kind in self.kinds]
-        wholes = list(self._wholes())
+        wholes = list(self._wholes()) if {"int8", "mixed"} & set(self.kinds) else []
         mixed, trials = self._mixed(wholes) if "mixed" in self.kinds else ([], 0)
         return [*floats, *mixed, *(one for one in wholes if "int8" in self.kinds)], trials
 
