@@ -50,7 +50,7 @@ def bev_config(head=None, **changes):
 
 
 def cloud(rows, key="cloud"):
-    return PointCloud(np.array(rows, np.float32).reshape(len(rows), -1), key=key)
+    return PointCloud(np.array(rows, np.float32), key=key)
 
 
 # What follows is written a second time on purpose: plain loops over doubles, from the papers and
