@@ -136,6 +136,7 @@ setup(
             "av-compress = av_compress.cli.main:main",
             "camera_detector = av_compress.nodes.camera_detector:main",
             "multi_camera_detector = av_compress.nodes.multi_camera_detector:main",
+            "lidar_detector = av_compress.nodes.lidar_detector:main",
         ],
     },
 )

@@ -33,7 +33,8 @@ def build_image(source: Path) -> bytes:
         unit.unlink()
 
     headers = [text.encode() for _, text in KernelSource.read(source).headers]
-    inputs = [main.encode(), SHIM.read_bytes(), source.read_bytes(), *headers]
+    shim = [path.read_bytes() for path in sorted(SHIM.parent.glob("*.h"))]
+    inputs = [main.encode(), *shim, source.read_bytes(), *headers]
     return built(f"{source.stem}.so", inputs, make).read_bytes()
 
 

@@ -1,203 +1,95 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""LiDAR detection tasks for tests, and decoders written out as loops in double precision."""
+"""Clouds, grids, and the kernels for them beside the host's code, for comparison."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from av_compress.tasks.base import PointCloud
-from av_compress.tasks.lidar_detection import LidarDetection
+from av_compress.engines.cuda import CudaContext, copy_out
+from av_compress.engines.kernels.compilers import Compiler
+from av_compress.engines.kernels.lidar import LidarVoxels, UnusedRows
+from av_compress.tasks.lidar_detection.encoders import Counts
+from av_compress.tasks.lidar_detection.features import encode
+from av_compress.tasks.lidar_detection.grid import Grid
+from av_compress.tasks.lidar_detection.voxels import VoxelLimits, voxelise
 
-NAMES = ["car", "bus", "cyclist"]
-# 12 columns along x, 8 rows along y; no two extents are equal: a mixed-up axis shows.
-LOWER, UPPER, SIZE = (0.0, -2.0, -3.0), (4.8, 2.0, 1.0), (0.4, 0.5, 4.0)
-COLUMNS, ROWS = 12, 8
-
-
-def lidar_config(head=None, classes=3, encoder=None, **changes):
-    """A small task; `changes` of its input have the prefix `input_`."""
-    values = {k.removeprefix("input_"): v for k, v in changes.items() if k.startswith("input_")}
-    others = {k: v for k, v in changes.items() if not k.startswith("input_")}
-    config = {
-        "kind": "lidar_detection",
-        "class_names": NAMES[:classes],
-        "input": {
-            "lower": list(LOWER),
-            "upper": list(UPPER),
-            "voxel_size": list(SIZE),
-            "encoder": {"type": "voxels", "max_points": 4, "max_voxels": 20, **(encoder or {})},
-            **values,
-        },
-        "head": head or {"type": "center", "stride": 2},
-        "score_threshold": 0.3,
-        "nms": {"type": "none", "max_detections": 100000, "max_candidates": 100000},
-    }
-    return {**config, **others}
+PILLARS = Grid((0.0, -2.0, -3.0), (4.0, 2.0, 1.0), (0.5, 0.5, 4.0))
+VOXELS = Grid((-1.6, -1.6, -1.0), (1.6, 1.6, 1.0), (0.1, 0.2, 0.25))
+# More cells than the table has places.
+MANY = Grid((-3.2, -3.2, -1.0), (3.2, 3.2, 1.0), (0.01, 0.02, 0.25))
+# What PointPillars and SECOND take of KITTI.
+KITTI_PILLARS = Grid((0, -39.68, -3), (69.12, 39.68, 1), (0.16, 0.16, 4))
+KITTI_VOXELS = Grid((0, -40, -3), (70.4, 40, 1), (0.05, 0.05, 0.1))
 
 
-def make(head=None, **changes):
-    return LidarDetection.from_config(lidar_config(head, **changes))
+def cloud(count: int, spread: float = 1.2, columns: int = 4, seed: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, spread, (count, columns)).astype(np.float32)
 
 
-def bev_config(head=None, **changes):
-    """A task that sees a picture from above: rows along x."""
-    config = lidar_config(head or {"type": "bev_keypoints", "stride": 2}, **changes)
-    config["input"]["encoder"] = {"type": "bev", **changes.get("encoder", {})}
-    return config
+def recorded_clouds(data: Path) -> list[np.ndarray]:
+    """Return the clouds of KITTI; skip where they are absent."""
+    folder = data / "lidar" / "kitti" / "velodyne"
+    paths = sorted(folder.glob("*.bin"))
+    if not paths:
+        pytest.skip(f"there are no clouds in {folder}")
+    return [np.fromfile(path, np.float32).reshape(-1, 4) for path in paths]
 
 
-def cloud(rows, key="cloud"):
-    return PointCloud(np.array(rows, np.float32), key=key)
+class OnDevice:
+    """The kernels with buffers around them."""
+
+    def __init__(
+        self,
+        context: CudaContext,
+        grid: Grid,
+        limits: VoxelLimits,
+        channels: Sequence[str],
+        unused: UnusedRows = UnusedRows.ZERO,
+        compiler: Compiler | None = None,
+    ) -> None:
+        self.context, self.grid, self.limits, self.channels = context, grid, limits, channels
+        self.unused = unused
+        self.shape = (limits.voxels, limits.points, len(channels))
+        self.stream = context.stream()
+        self.out = context.device_buffer(4 * math.prod(self.shape))
+        self.cells = context.device_buffer(12 * limits.voxels)
+        self.voxels = LidarVoxels(context, grid, limits, channels, unused, compiler)
+
+    def launch(self, points: np.ndarray) -> None:
+        self.voxels.launch(points, self.out, self.cells, self.stream)
+
+    def fetch(self) -> tuple[np.ndarray, np.ndarray, Counts]:
+        features, cells = np.empty(self.shape, np.float32), np.empty((self.shape[0], 3), np.int32)
+        copy_out(self.stream, features, self.out)
+        copy_out(self.stream, cells, self.cells)
+        self.stream.synchronize()
+        return features, cells, self.voxels.collect()
+
+    def check(self, points: np.ndarray) -> Counts:
+        """Compare with the host, unused rows as well."""
+        self.launch(points)
+        features, cells, counts = self.fetch()
+        made = voxelise(points, self.grid, self.limits)
+        assert counts == Counts(
+            len(made), made.outside, made.surplus_points, made.surplus_voxel_points
+        )
+        expected, places = np.zeros(self.shape, np.float32), np.zeros_like(cells)
+        encode(made, self.grid, self.channels, expected)
+        places[: len(made)] = made.cells
+        if self.unused is UnusedRows.LAST_VOXEL and len(made):
+            expected[len(made) :], places[len(made) :] = expected[len(made) - 1], made.cells[-1]
+        np.testing.assert_array_equal(cells, places)
+        same_bits(features, expected)
+        return counts
 
 
-# What follows is written a second time on purpose: plain loops over doubles, from the papers and
-# reference implementations, as the truth for the vectorised decoders. Each returns a list of
-# (x, y, z, length, width, height, yaw, score, label[, vx, vy]).
-
-
-def logistic(value):
-    return 1.0 / (1.0 + math.exp(-float(value)))
-
-
-def identity(value):
-    return float(value)
-
-
-def wrapped(angle):
-    while angle > math.pi:
-        angle -= 2 * math.pi
-    while angle <= -math.pi:
-        angle += 2 * math.pi
-    return angle
-
-
-def is_peak(heatmap, label, row, column):
-    around = heatmap[label, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-    return heatmap[label, row, column] >= around.max()
-
-
-def loop_center(heatmap, values, stride, threshold, squash, peaks, labels):
-    """CenterPoint: heatmap [classes, h, w], values name -> [h, w]."""
-    found = []
-    classes, rows, columns = heatmap.shape
-    for label in range(classes):
-        for row in range(rows):
-            for column in range(columns):
-                score = squash(heatmap[label, row, column])
-                best = heatmap[:, row, column].argmax() == label
-                chosen = is_peak(heatmap, label, row, column) if peaks else best
-                if not chosen or score < threshold:
-                    continue
-                at = {name: float(array[row, column]) for name, array in values.items()}
-                x = (column + at["dx"]) * stride * SIZE[0] + LOWER[0]
-                y = (row + at["dy"]) * stride * SIZE[1] + LOWER[1]
-                sizes = [
-                    at[name] if name in at else math.exp(at[f"log_{name}"])
-                    for name in ("length", "width", "height")
-                ]
-                speed = [at["vx"], at["vy"]] if "vx" in at else []
-                yaw = math.atan2(at["sin"], at["cos"])
-                found.append((x, y, at["z"], *sizes, yaw, score, labels[label], *speed))
-    return found
-
-
-def loop_sfa3d(maps, stride, threshold):
-    """SFA3D: rows along x; the picture's height and width in cells are those of the range."""
-    found = []
-    heatmap = maps["hm_cen"]
-    classes, rows, columns = heatmap.shape
-    bound_x, bound_y = UPPER[0] - LOWER[0], UPPER[1] - LOWER[1]
-    for label in range(classes):
-        for row in range(rows):
-            for column in range(columns):
-                score = logistic(heatmap[label, row, column])
-                if not is_peak(heatmap, label, row, column) or score < threshold:
-                    continue
-                picture_x = (column + logistic(maps["cen_offset"][0, row, column])) * stride
-                picture_y = (row + logistic(maps["cen_offset"][1, row, column])) * stride
-                sin, cos = map(float, maps["direction"][:, row, column])
-                height, width, length = map(float, maps["dim"][:, row, column])
-                x = picture_y / COLUMNS * bound_x + LOWER[0]
-                y = picture_x / ROWS * bound_y + LOWER[1]
-                bottom = float(maps["z_coor"][0, row, column]) + LOWER[2]
-                yaw = -math.atan2(sin, cos)
-                z = bottom + height / 2
-                found.append((x, y, z, length, width, height, wrapped(yaw), score, label))
-    return found
-
-
-def loop_anchors(outputs, anchors, grid, coding, threshold, options):
-    """OpenPCDet: outputs role -> [h, w, anchors, values]; anchors (l, w, h, bottom, yaw)."""
-    found = []
-    rows, columns, count, classes = outputs["classes"].shape
-    low_x, low_y, high_x, high_y = grid
-    for row in range(rows):
-        for column in range(columns):
-            for index in range(count):
-                scores = [logistic(value) for value in outputs["classes"][row, column, index]]
-                labels = [max(range(classes), key=scores.__getitem__)]
-                if options["multi_label"]:
-                    labels = list(range(classes))
-                labels = [label for label in labels if scores[label] >= threshold]
-                if not labels:
-                    continue
-                length, width, height, bottom, turn = anchors[index]
-                if options["alignment"] == "edges":
-                    at_x = low_x + column * (high_x - low_x) / (columns - 1)
-                    at_y = low_y + row * (high_y - low_y) / (rows - 1)
-                else:
-                    at_x = low_x + (column + 0.5) * (high_x - low_x) / columns
-                    at_y = low_y + (row + 0.5) * (high_y - low_y) / rows
-                code = dict(zip(coding, map(float, outputs["boxes"][row, column, index])))
-                diagonal = math.sqrt(length**2 + width**2)
-                middle = bottom + height / 2
-                if "yaw" in code:
-                    yaw = code["yaw"] + turn
-                else:
-                    yaw = math.atan2(code["sin"] + math.sin(turn), code["cos"] + math.cos(turn))
-                if "directions" in outputs:
-                    logits = list(outputs["directions"][row, column, index])
-                    period = 2 * math.pi / len(logits)
-                    turned = yaw - options["offset"]
-                    turned -= math.floor(turned / period + options["limit"]) * period
-                    yaw = turned + options["offset"] + period * logits.index(max(logits))
-                box = (
-                    code["x"] * diagonal + at_x,
-                    code["y"] * diagonal + at_y,
-                    code["z"] * height + middle,
-                    math.exp(code["length"]) * length,
-                    math.exp(code["width"]) * width,
-                    math.exp(code["height"]) * height,
-                    wrapped(yaw),
-                )
-                speed = [code["vx"], code["vy"]] if "vx" in code else []
-                found += [(*box, scores[label], label, *speed) for label in labels]
-    return found
-
-
-def rows_of(found):
-    """Candidates or detections as rows, like those of the loops."""
-    parts = [found.boxes, found.scores[:, None], found.labels[:, None]]
-    if found.velocities is not None:
-        parts.append(found.velocities)
-    return np.concatenate(parts, axis=1).astype(np.float64)
-
-
-def assert_same(found, expected, metres=1e-4):
-    """Compare candidates with rows of the loops, in any order; angles by the turn between them."""
-    have, want = rows_of(found), np.array(expected, np.float64)
-    assert len(want), "a comparison of nothing proves nothing"
-    assert have.shape == want.shape
-    key = lambda rows: np.lexsort(np.round(rows[:, [1, 0, 7, 8]], 3).T)  # noqa: E731
-    have, want = have[key(have)], want[key(want)]
-    np.testing.assert_array_equal(have[:, 8], want[:, 8])
-    np.testing.assert_allclose(have[:, 7], want[:, 7], atol=1e-5)
-    np.testing.assert_allclose(have[:, :6], want[:, :6], atol=metres, rtol=1e-5)
-    turn = have[:, 6] - want[:, 6]
-    np.testing.assert_allclose(np.arctan2(np.sin(turn), np.cos(turn)), 0, atol=1e-5)
-    assert (have[:, 6] > -np.float32(np.pi)).all()
-    assert (have[:, 6] <= np.float32(np.pi)).all()
-    np.testing.assert_allclose(have[:, 9:], want[:, 9:], atol=1e-5)
+def same_bits(found: np.ndarray, expected: np.ndarray) -> None:
+    kind = {4: np.uint32, 2: np.uint16}[expected.itemsize]
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found.view(kind), expected.view(kind))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers_lidar import NAMES, bev_config, lidar_config
+from helpers_lidar_task import NAMES, bev_config, lidar_config
 
 from av_compress.errors import ConfigError
 from av_compress.fileio import canonical_json

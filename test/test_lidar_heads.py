@@ -4,10 +4,10 @@
 
 import math
 
-import helpers_lidar as helpers
+import helpers_lidar_task as helpers
 import numpy as np
 import pytest
-from helpers_lidar import LOWER, NAMES, UPPER, assert_same, bev_config, make, rows_of
+from helpers_lidar_task import LOWER, NAMES, UPPER, assert_same, bev_config, make, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 

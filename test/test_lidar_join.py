@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers_lidar import COLUMNS, LOWER, ROWS, SIZE, UPPER, cloud, make
+from helpers_lidar_task import COLUMNS, LOWER, ROWS, SIZE, UPPER, cloud, make
 from onnx import TensorProto, helper, numpy_helper
 
 from av_compress.compress.join import join_pillar_model

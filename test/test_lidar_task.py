@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers_lidar import (
+from helpers_lidar_task import (
     COLUMNS,
     LOWER,
     NAMES,

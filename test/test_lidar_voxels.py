@@ -165,12 +165,21 @@ def test_what_is_no_grid_is_refused():
         ((0, 0, 0), (1, 1, math.inf), (1, 1, 1), "along z.*finite"),
         ((0, 0, 0), (1, 1, 1), (1, 1, -1), "along z.*positive size"),
         ((0, 0, 0), (1e5, 1e5, 1e5), (1, 1, 1), "more than"),
+        ((0, 0, 0), (1, 2.0**32, 1), (1, 1, 1), "or than 2.31 - 1 along an axis"),
     ]:
         with pytest.raises(ConfigError, match=says):
             Grid(lower, upper, size)
     assert Grid((0, -39.68, -3), (69.12, 39.68, 1), (0.16, 0.16, 4)).shape == (1, 496, 432)
     assert PILLARS.is_flat
     assert not VOXELS.is_flat
+
+
+def test_limits_leave_room_for_something():
+    for points, voxels, says in [(0, 1, "limit of points is 0"), (1, -3, "limit of voxels is -3")]:
+        with pytest.raises(ConfigError, match=says):
+            VoxelLimits(points, voxels)
+    with pytest.raises(ConfigError, match="is 2147483648; 1 to 2"):
+        VoxelLimits(1, 1 << 31)
 
 
 def test_channels_that_are_not_there_are_named():

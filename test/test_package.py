@@ -87,6 +87,7 @@ def test_setup_builds_a_wheel_with_all_its_data(tmp_path: Path):
         "av_compress/report/templates/build.html.j2",
         "av_compress/data/demo/detector.onnx",
         "av_compress/data/demo/detector.task.yaml",
+        "av_compress/engines/kernels/camera_detection.cu",
         "share/av_compress/package.xml",
         "share/av_compress/launch/camera_detector.launch.py",
         "share/av_compress/config/fastdds_shm_profile.xml",

@@ -8,14 +8,17 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from av_compress.data.detections import DetectionArrayFields, DetectionFields, LabelInfoFields
 from av_compress.data.images import NS_PER_S
+from av_compress.data.points import fields_of
 from av_compress.data.ros_types import make_typestore, rosbags
 from av_compress.errors import AvCompressError, UsageError
 from av_compress.fileio import atomic_directory, atomic_file
@@ -124,6 +127,40 @@ class BagWriter:
             header=self.header(stamp_ns, frame_id),
             format=format,
             data=np.frombuffer(data, np.uint8),
+        )
+        self.write(topic, message, stamp_ns)
+
+    def write_cloud(
+        self, topic: str, points: npt.NDArray[np.void], stamp_ns: int, frame_id: str
+    ) -> None:
+        """Write points as sensor_msgs/PointCloud2, each as it lies in memory.
+
+        Args:
+            topic: its topic.
+            points: structured [n], or [rows, columns] for an organised cloud; of numbers that
+                sensor_msgs/PointField knows.
+            stamp_ns: when they were measured, and received, in nanoseconds.
+            frame_id: their coordinate frame.
+
+        """
+        points = points.astype(points.dtype.newbyteorder("<"))
+        height, width = points.shape if points.ndim == 2 else (1, len(points))
+        step = points.dtype.itemsize
+        fields = [
+            self.message("sensor_msgs/PointField", **asdict(field))
+            for field in fields_of(points.dtype)
+        ]
+        message = self.message(
+            "sensor_msgs/PointCloud2",
+            header=self.header(stamp_ns, frame_id),
+            height=height,
+            width=width,
+            fields=fields,
+            is_bigendian=False,
+            point_step=step,
+            row_step=step * width,
+            data=np.frombuffer(points.tobytes(), np.uint8),
+            is_dense=True,
         )
         self.write(topic, message, stamp_ns)
 

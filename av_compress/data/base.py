@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
-
-from av_compress.tasks.base import ImageFrame, Labels2D
+from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
 class FrameSource(Protocol):
     """Recorded frames by index, in their recorded order; holds at most one frame in memory.
+
+    What a frame is depends on the source, as what a task takes does on the task; configuration
+    brings the two together.
 
     Attributes:
         description: what and where, for messages and manifests (no absolute paths).
@@ -29,8 +30,8 @@ class FrameSource(Protocol):
         """Name frame `index`, unique within the source, without reading it."""
         ...
 
-    def read(self, index: int) -> ImageFrame:
-        """Read and decode frame `index`.
+    def read(self, index: int) -> Any:
+        """Read and decode frame `index`: an `ImageFrame` or a `PointCloud`.
 
         Raises:
             FrameError: this frame cannot be decoded.
@@ -55,6 +56,11 @@ class LabelledSource(FrameSource, Protocol):
 
     class_names: Sequence[str]
 
-    def labels(self, index: int) -> Labels2D:
-        """Return the labels of frame `index`."""
+    def labels(self, index: int) -> Any:
+        """Return the labels of frame `index`: `Labels2D` of an image, `Labels3D` of a cloud.
+
+        Raises:
+            DataError: they cannot be read.
+
+        """
         ...

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
+from typing import Any
 
 from av_compress.data.base import FrameSource, LabelledSource
-from av_compress.tasks.base import ImageFrame, Labels2D
 
 
 class CombinedSource:
@@ -42,7 +42,7 @@ class CombinedSource:
         number, inner = self._locate(index)
         return f"{self._names[number]}: {self.members[number].key(inner)}"
 
-    def read(self, index: int) -> ImageFrame:
+    def read(self, index: int) -> Any:
         """Read and decode frame `index`; see `FrameSource.read`."""
         number, inner = self._locate(index)
         return replace(self.members[number].read(inner), key=self.key(index))
@@ -73,7 +73,7 @@ class CombinedLabelledSource(CombinedSource):
         self.class_names: Sequence[str] = members[0].class_names
         self._labelled = tuple(members)
 
-    def labels(self, index: int) -> Labels2D:
+    def labels(self, index: int) -> Any:
         """Return the labels of frame `index`."""
         number, inner = self._locate(index)
         return self._labelled[number].labels(inner)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from av_compress.data.buffers import bytes_of
 from av_compress.errors import DataError, FrameError
 from av_compress.tasks.base import ImageFrame
 
@@ -123,7 +124,7 @@ class RawImage:
                 f"encoding {self.encoding!r} is not supported; allowed: {', '.join(ENCODINGS)}"
             )
         _check_size(self.encoding, layout, self.height, self.width, self.step)
-        flat, rows = _bytes(self.data), layout.rows(self.height)
+        flat, rows = bytes_of(self.data, "image"), layout.rows(self.height)
         if flat.size < rows * self.step:
             raise FrameError(
                 f"{self.encoding} image of {self.width} x {self.height} is truncated: {rows} rows "
@@ -206,7 +207,9 @@ def decode_compressed(format: str, data: Any) -> Pixels:
         raise FrameError(
             f"format {format!r} is a depth image; a camera image in JPEG or PNG is needed"
         )
-    return _decode_file(_bytes(data).tobytes(), f"compressed image of format {format!r}")
+    return _decode_file(
+        bytes_of(data, "image").tobytes(), f"compressed image of format {format!r}"
+    )
 
 
 def read_image(path: Path) -> Pixels:
@@ -320,15 +323,3 @@ def _guard(work: Callable[[], Any], what: str) -> Pixels:
     if pixels is None or pixels.size == 0:
         raise FrameError(f"{what} cannot be decoded")
     return pixels
-
-
-def _bytes(data: Any) -> Pixels:
-    try:
-        return np.frombuffer(data, np.uint8)
-    except (TypeError, ValueError, BufferError) as error:
-        if hasattr(data, "__len__") and len(data) == 0:
-            return np.zeros(0, np.uint8)  # What is empty has no type worth a complaint.
-        raise FrameError(
-            f"image data of type {type(data).__name__} is not a contiguous buffer of bytes; "
-            "use bytes, array.array('B') or a numpy array"
-        ) from error

@@ -61,7 +61,7 @@ class BatchPipeline(Pipeline):
         """
         results: list[Processed | FrameError | None] = [None] * len(frames)
         recorder = SpanRecorder()
-        found: dict[int, Any] = {}
+        found: dict[int, tuple[Any, Any]] = {}
         left = list(range(len(frames)))
         while left:
             waiting: list[tuple[int, Any]] = []
@@ -74,8 +74,8 @@ class BatchPipeline(Pipeline):
                         results[index] = error
             if waiting:
                 found.update(self._run(waiting, recorder))
-        for index, result in found.items():
-            results[index] = Processed(result, recorder.spans())
+        for index, (result, context) in found.items():
+            results[index] = Processed(result, recorder.spans(), context)
         return [result for result in results if result is not None]
 
     def _prepare(self, frame: Any, place: int) -> Any:
@@ -87,13 +87,19 @@ class BatchPipeline(Pipeline):
                 room[name][...] = array
         return prepared.context
 
-    def _run(self, waiting: Sequence[tuple[int, Any]], recorder: SpanRecorder) -> dict[int, Any]:
+    def _run(
+        self, waiting: Sequence[tuple[int, Any]], recorder: SpanRecorder
+    ) -> dict[int, tuple[Any, Any]]:
+        """Run what waits; return each one's result and context."""
         count = len(waiting)
         run = self.engine.run({name: array[:count] for name, array in self._room.items()})
         self.record(recorder, run)
         with recorder.span("postprocess"):
             return {
-                index: self.task.postprocess(slice_outputs(run.outputs, place, count), context)
+                index: (
+                    self.task.postprocess(slice_outputs(run.outputs, place, count), context),
+                    context,
+                )
                 for place, (index, context) in enumerate(waiting)
             }
 

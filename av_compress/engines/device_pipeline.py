@@ -129,15 +129,16 @@ class DevicePipeline(BatchPipeline):
         if not all(map(self._stages.preprocess.takes, frames)):
             return super().process_all(frames)
         recorder = SpanRecorder()
-        found: list[Any] = []
+        found: list[tuple[Any, Any]] = []
         for start in range(0, len(frames), self.limit):
             found += self._on_device(frames[start : start + self.limit], recorder)
-        return [Processed(result, recorder.spans()) for result in found]
+        return [Processed(result, recorder.spans(), context) for result, context in found]
 
     def _prepare(self, frame: Any, place: int) -> Any:
         return super()._prepare(decoded(frame), place)
 
-    def _on_device(self, frames: Sequence[Any], recorder: SpanRecorder) -> list[Any]:
+    def _on_device(self, frames: Sequence[Any], recorder: SpanRecorder) -> list[tuple[Any, Any]]:
+        """Take one batch all the way; return each frame's result and context."""
         contexts: list[Any] = []
 
         def fill(inputs: Mapping[str, DeviceBuffer], stream: Stream) -> None:
@@ -156,7 +157,7 @@ class DevicePipeline(BatchPipeline):
         run = self.engine.collect()
         self.record(recorder, run)
         with recorder.span("postprocess"):
-            return self._results(run, contexts)
+            return list(zip(self._results(run, contexts), contexts))
 
     def _results(self, run: RunResult, contexts: Sequence[Any]) -> list[Any]:
         stage, outputs, results = self._stages.survivors, run.outputs, []

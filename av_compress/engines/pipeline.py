@@ -24,11 +24,13 @@ class Processed:
     Attributes:
         result: the task's result.
         spans: span name -> nanoseconds, for preprocess, h2d, execute, d2h and postprocess.
+        context: the task's, see `Prepared`.
 
     """
 
     result: Any
     spans: dict[str, int]
+    context: Any = None
 
 
 class Pipeline:
@@ -68,7 +70,7 @@ class Pipeline:
         self.record(recorder, run)
         with recorder.span("postprocess"):
             result = self.task.postprocess(run.outputs, prepared.context)
-        return Processed(result, recorder.spans())
+        return Processed(result, recorder.spans(), prepared.context)
 
     def process_all(self, frames: Sequence[Any]) -> list[Processed | FrameError]:
         """Take frames all the way, one after the other.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from av_compress.data.detections import detections_to_fields, label_info_fields
 from av_compress.data.images import RawImage, frame_from_message, raw_from_message
 from av_compress.nodes.detections import DetectionArrayWriter, label_info_message
 from av_compress.nodes.images import compressed_message, image_message
+from av_compress.nodes.motion import Listener
 from av_compress.nodes.process import run_node
 from av_compress.nodes.topics import Advertise, latched_qos
 from av_compress.report.pictures import annotate
@@ -49,7 +50,9 @@ class CameraOutputs:
         fields = detections_to_fields(result, frame.stamp_ns, frame.frame_id)
         self._detections.publish(self._writer.write(fields))
 
-    def publish_debug(self, frame: ImageFrame | RawImage, result: Detections2D) -> None:
+    def publish_debug(
+        self, frame: ImageFrame | RawImage, result: Detections2D, context: Any
+    ) -> None:
         """Publish the annotated image on each of its topics that has a subscriber."""
         raw = self._image.get_subscription_count() > 0
         compressed = self._compressed.get_subscription_count() > 0
@@ -61,6 +64,26 @@ class CameraOutputs:
             self._image.publish(image_message(picture))
         if compressed:
             self._compressed.publish(compressed_message(picture, self._jpeg_quality))
+
+
+class CameraReader:
+    """Reads images."""
+
+    def read(self, message: Any) -> ImageFrame:
+        """Return the frame in an Image or CompressedImage."""
+        return frame_from_message(message)
+
+    def read_raw(self, message: Any) -> RawImage | ImageFrame:
+        """Return an Image as it came; a CompressedImage is decoded."""
+        return raw_from_message(message) if hasattr(message, "encoding") else self.read(message)
+
+    def sample_message(self) -> Any:
+        """Return a grey image."""
+        return image_message(ImageFrame(np.full(_SAMPLE_SIZE, 114, np.uint8)))
+
+    def listeners(self) -> Sequence[Listener]:
+        """Return that it hears nothing else."""
+        return ()
 
 
 class CameraDetectorRole:
@@ -81,17 +104,11 @@ class CameraDetectorRole:
         """Return that there is nobody to wait for."""
         return 0.0
 
-    def read(self, message: Any) -> ImageFrame:
-        """Return the frame in an Image or CompressedImage."""
-        return frame_from_message(message)
-
-    def read_raw(self, message: Any) -> RawImage | ImageFrame:
-        """Return an Image as it came; a CompressedImage is decoded."""
-        return raw_from_message(message) if hasattr(message, "encoding") else self.read(message)
-
-    def sample_message(self) -> Any:
-        """Return a grey image."""
-        return image_message(ImageFrame(np.full(_SAMPLE_SIZE, 114, np.uint8)))
+    def make_reader(
+        self, task: Task[Any, Any], parameters: Mapping[str, Any], warn: Callable[[str], None]
+    ) -> CameraReader:
+        """Return what reads images."""
+        return CameraReader()
 
     def make_outputs(
         self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]

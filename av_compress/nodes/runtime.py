@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from rclpy.clock import Clock
@@ -21,30 +20,30 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from av_compress.engines.bundle import Bundle, load_bundle
-from av_compress.engines.forms import FORMS, ONNXRUNTIME
-from av_compress.engines.onnxruntime import CUDA, OrtOptions
-from av_compress.engines.pipeline import Where
-from av_compress.engines.trust.keys import TrustedKeys
-from av_compress.errors import AvCompressError, ConfigError, EngineError
+from av_compress.errors import AvCompressError, EngineError
+from av_compress.nodes import configuration
+from av_compress.nodes.motion import Listener
 from av_compress.nodes.parameters import declare_parameters, read_parameters
 from av_compress.nodes.ros import message_class
 from av_compress.nodes.session import Channel, Outputs, Reader, ServingSession
 from av_compress.nodes.telemetry_output import DebugTimes, DiagnosticsOutput
-from av_compress.nodes.topics import Advertise, below, sensor_qos, topic_below
+from av_compress.nodes.topics import Advertise, below, latched_qos, sensor_qos, topic_below
 from av_compress.nodes.worker import LatestWinsWorker
 from av_compress.tasks.base import Task
 from av_compress.telemetry.batches import BatchMonitor
-from av_compress.telemetry.monitor import Limits, Monitor
+from av_compress.telemetry.monitor import Monitor
+
+# tf comes in many small messages: as deep as tf2's own listener.
+_MANY_MESSAGES = 100
 
 
-class Role(Reader, Protocol):
+class Role(Protocol):
     """What makes a serving node a detector of one kind.
 
     Attributes:
         name: the node's name and that of its parameter schema.
         task_kind: the task that its bundles must have.
-        inputs: topic -> message type that `read` understands; each slot has its own.
+        inputs: topic -> message type that its reader understands; each slot has its own.
 
     """
 
@@ -63,6 +62,22 @@ class Role(Reader, Protocol):
 
     def window_s(self, parameters: Mapping[str, Any]) -> float:
         """Return how long a batch waits for those that have not come."""
+        ...
+
+    def make_reader(
+        self, task: Task[Any, Any], parameters: Mapping[str, Any], warn: Callable[[str], None]
+    ) -> Reader:
+        """Return what reads messages for one configuration.
+
+        Args:
+            task: the bundle's.
+            parameters: of the node.
+            warn: logs what a user should know, at most once a second.
+
+        Raises:
+            ConfigError: parameters and task do not go together.
+
+        """
         ...
 
     def make_outputs(
@@ -93,6 +108,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         self._activated = ExitStack()
         self._serving: _Serving | None = None
         self._ending = False
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         declare_parameters(self, role.name)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -158,8 +174,8 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
     def _configure(self) -> None:
         parameters = read_parameters(self, self._role.name)
         slots = tuple(self._role.slots(parameters))
-        bundle = _load(parameters, self._role)
-        options = _ort_options(parameters)
+        bundle = configuration.load(parameters, self._role.name, self._role.task_kind)
+        options = configuration.ort_options(parameters)
         if len(slots) > bundle.manifest.max_batch:
             self.get_logger().warning(
                 f"{len(slots)} inputs, but the bundle takes {bundle.manifest.max_batch} at once: "
@@ -173,20 +189,21 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             }
             diagnostics = DiagnosticsOutput(
                 advertise,
-                _hardware(parameters["backend"], options),
-                _identity(bundle, options, parameters["backend"]),
+                configuration.hardware(parameters["backend"], options),
+                configuration.identity(bundle, options, parameters["backend"]),
             )
+            reader = self._role.make_reader(task, parameters, self._warn)
             batches = BatchMonitor(len(slots), parameters["diagnostics"]["window_s"])
 
             def open_session() -> ServingSession:
                 session = ServingSession(
-                    reader=self._role,
+                    reader=reader,
                     pipeline=bundle.open_pipeline(
                         parameters["backend"],
                         options,
                         batched=len(slots) > 1,
                         device=parameters["gpu_id"],
-                        preprocess=_where(parameters),
+                        preprocess=configuration.where(parameters),
                     ),
                     channels=channels,
                     batches=batches,
@@ -206,7 +223,12 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             stack.callback(self._stop, worker)
             worker.start()
             self._serving = _Serving(
-                worker, channels, batches, diagnostics, parameters["diagnostics"]["period_s"]
+                worker,
+                channels,
+                batches,
+                diagnostics,
+                reader,
+                parameters["diagnostics"]["period_s"],
             )
             self._configured = stack.pop_all()
         signed = "not required to be signed" if bundle.keys is None else "its signature verified"
@@ -216,7 +238,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]
     ) -> Channel:
         outputs = self._role.make_outputs(advertise, task, parameters)
-        return Channel(outputs, DebugTimes(advertise), _monitor(parameters))
+        return Channel(outputs, DebugTimes(advertise), configuration.make_monitor(parameters))
 
     def _activate(self, state: LifecycleState) -> None:
         serving = self._require_serving()
@@ -232,11 +254,13 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             for slot in serving.channels:
                 for topic, kind in self._role.inputs.items():
                     self._subscribe(stack, topic, message_class(kind), serving, slot)
+            for listener in serving.reader.listeners():
+                self._hear(stack, listener)
             # Real time: diagnostics go on when simulated time stands still.
             timer = self.create_timer(
                 serving.period_s,
                 lambda: self._report(serving),
-                clock=Clock(clock_type=ClockType.STEADY_TIME),
+                clock=self._steady,
             )
             stack.callback(self.destroy_timer, timer)
             self._activated = stack.pop_all()
@@ -264,6 +288,21 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         stack.callback(self.destroy_subscription, subscription)
+
+    def _hear(self, stack: ExitStack, listener: Listener) -> None:
+        subscription = self.create_subscription(
+            message_class(listener.kind),
+            listener.topic,
+            listener.receive,
+            latched_qos() if listener.latched else _MANY_MESSAGES,
+        )
+        stack.callback(self.destroy_subscription, subscription)
+
+    def _warn(self, text: str) -> None:
+        # Held back by real time, which simulated time may not follow.
+        self.get_logger().warning(
+            text, throttle_duration_sec=1.0, throttle_time_source_type=self._steady
+        )
 
     def _report(self, serving: _Serving) -> None:
         now = self.get_clock().now()
@@ -307,74 +346,5 @@ class _Serving:
     channels: Mapping[str, Channel]
     batches: BatchMonitor
     diagnostics: DiagnosticsOutput
+    reader: Reader
     period_s: float
-
-
-def _load(parameters: Mapping[str, Any], role: Role) -> Bundle:
-    path = parameters["bundle_path"]
-    if not path:
-        raise ConfigError(
-            "parameter bundle_path is empty; give the folder that "
-            "`av-compress build RECIPE.yaml --output DIR` wrote"
-        )
-    bundle = load_bundle(Path(path).expanduser(), _required_keys(parameters))
-    kind = bundle.manifest.task["kind"]
-    if kind != role.task_kind:
-        raise ConfigError(
-            f"parameter bundle_path: {path} holds a {kind} model; {role.name} serves "
-            f"{role.task_kind}"
-        )
-    return bundle
-
-
-def _required_keys(parameters: Mapping[str, Any]) -> TrustedKeys | None:
-    """Return the keys of which one must have signed the bundle; None where none need have."""
-    if not parameters["require_signature"]:
-        return None
-    paths = [Path(name).expanduser() for name in parameters["trusted_keys"] if name]
-    if not paths:
-        raise ConfigError(
-            "parameter require_signature is true, but trusted_keys names no public key; "
-            "write one with: openssl pkey -in private.pem -pubout -out public.pem"
-        )
-    return TrustedKeys.load(paths)
-
-
-def _ort_options(parameters: Mapping[str, Any]) -> OrtOptions:
-    section = parameters["onnxruntime"]
-    return OrtOptions(
-        providers=tuple(section["providers"]),
-        intra_op_threads=section["intra_op_threads"],
-        inter_op_threads=section["inter_op_threads"],
-        provider_options={CUDA: {"device_id": str(parameters["gpu_id"])}},
-        session_config={"session.intra_op.allow_spinning": str(int(section["allow_spinning"]))},
-    )
-
-
-def _monitor(parameters: Mapping[str, Any]) -> Monitor:
-    section = parameters["diagnostics"]
-    limits = {key: value for key, value in section.items() if key not in {"period_s", "window_s"}}
-    return Monitor(Limits(deadline_ms=parameters["deadline_ms"], **limits), section["window_s"])
-
-
-def _hardware(backend: str, options: OrtOptions) -> str:
-    return f"{backend} {options.providers[0]}" if backend == ONNXRUNTIME else backend
-
-
-def _where(parameters: Mapping[str, Any]) -> Where:
-    if parameters["backend"] == ONNXRUNTIME:
-        return "host"
-    where: Where = parameters["preprocess"]
-    return where
-
-
-def _identity(bundle: Bundle, options: OrtOptions, backend: str) -> dict[str, str]:
-    emitter = bundle.default_emitter(options, backend)
-    share = bundle.record(emitter).int8_mac_share
-    quantised = FORMS[emitter].quantised
-    otherwise = "float" if quantised == "int8" else quantised
-    return {
-        "bundle": bundle.manifest.name,
-        "bundle_sha256": bundle.sha256,
-        "precision": f"int8 ({share:.0%} of multiply-accumulates)" if share else otherwise,
-    }

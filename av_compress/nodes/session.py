@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from rclpy.clock_type import ClockType
 
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import AvCompressError, FrameError
+from av_compress.nodes.motion import Listener
 from av_compress.telemetry.batches import BatchMonitor
 from av_compress.telemetry.monitor import Monitor
 from av_compress.telemetry.spans import SpanRecorder
@@ -31,12 +32,19 @@ class Outputs(Protocol):
     def publish(self, frame: Any, result: Any) -> None:
         """Publish the result of a frame."""
 
-    def publish_debug(self, frame: Any, result: Any) -> None:
-        """Publish what is there for a person to see, for topics that have a subscriber."""
+    def publish_debug(self, frame: Any, result: Any, context: Any) -> None:
+        """Publish what is there for a person to see, for topics that have a subscriber.
+
+        Args:
+            frame: as it was read.
+            result: of it.
+            context: the task's, see `Prepared`.
+
+        """
 
 
 class Reader(Protocol):
-    """How a kind of node reads its inputs."""
+    """How a configured node reads its inputs; `read` is the worker's thread's alone."""
 
     def read(self, message: Any) -> Any:
         """Return the frame in a message; FrameError where there is none."""
@@ -46,6 +54,9 @@ class Reader(Protocol):
 
     def sample_message(self) -> Any:
         """Return a message such as the node receives, to warm up with."""
+
+    def listeners(self) -> Sequence[Listener]:
+        """Return what else it hears, in the node's own thread."""
 
 
 class Times(Protocol):
@@ -76,6 +87,7 @@ class _Served:
     slot: str
     frame: Any
     result: Any
+    context: Any
     spans: Mapping[str, int]
 
 
@@ -187,7 +199,7 @@ class ServingSession:
                 failures[slot] = error
                 continue
             spans = {"input_age": now_ns - frame.stamp_ns, **recorder.spans(), **one.spans}
-            served.append(_Served(slot, frame, one.result, spans))
+            served.append(_Served(slot, frame, one.result, one.context, spans))
         return served, failures
 
     def _read(self, message: Any) -> Any:
@@ -209,7 +221,7 @@ class ServingSession:
         channel = self._channels[one.slot]
         try:
             channel.times.publish(one.spans)
-            channel.outputs.publish_debug(one.frame, one.result)
+            channel.outputs.publish_debug(one.frame, one.result, one.context)
         except Exception as error:
             if rclpy.ok():
                 self._logger.error(f"debug output failed: {error!r}", **self._throttle)

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from av_compress.fileio import write_text
-from av_compress.metrics.agreement import Agreement, Totals
+from av_compress.metrics.agreement import Agreement, PoseTotals, Totals
 from av_compress.metrics.replay import GateOutcome, ReplayResult, WorstFrame, latencies
-from av_compress.report.numbers import fixed, milliseconds, percent, plural, signed
+from av_compress.report.numbers import NONE, fixed, milliseconds, percent, plural, signed
 from av_compress.report.page import Fact, Picture, Verdict, jpeg_picture, render
 from av_compress.report.pictures import annotate_disagreement
 from av_compress.report.tables import Cell, Table
@@ -34,6 +35,12 @@ _GATES = {
     "p99_ms": "99th percentile of the total time",
     "bad": "unusable frames",
 }
+_CLASS_COLUMNS = (
+    *("class", "matched", "missed", "extra"),
+    *("found again", "mean IoU", "score shift", "most"),
+)
+# Of boxes in space.
+_POSE_COLUMNS = ("moved m", "most", "turned deg", "most")
 _SHARES = ("matched", "extra", "bad")
 
 
@@ -117,11 +124,13 @@ def latency_table(result: ReplayResult) -> Table:
 def class_table(agreement: Agreement) -> Table:
     """Tabulate agreement per class, most boxes first, and altogether."""
     ordered = sorted(agreement.per_class.items(), key=lambda item: (-_boxes(item[1]), item[0]))
-    return Table(
-        ("class", "matched", "missed", "extra", "found again", "mean IoU", "score shift", "most"),
-        [_class_row(name, totals) for name, totals in ordered],
-        footer=[_class_row("all classes", agreement)],
-    )
+    rows = [_class_row(name, totals) for name, totals in ordered]
+    footer = _class_row("all classes", agreement)
+    if agreement.pose is None:
+        return Table(_CLASS_COLUMNS, rows, footer=[footer])
+    rows = [(*row, *_pose_cells(totals.pose)) for row, (_, totals) in zip(rows, ordered)]
+    footer = (*footer, *_pose_cells(agreement.pose))
+    return Table((*_CLASS_COLUMNS, *_POSE_COLUMNS), rows, footer=[footer])
 
 
 def _latency_row(label: str, one: LatencySummary) -> tuple[str, ...]:
@@ -144,6 +153,14 @@ def _class_row(name: str, totals: Totals) -> tuple[str | Cell, ...]:
         signed(totals.mean_score_shift, 3),
         fixed(totals.max_score_shift, 3),
     )
+
+
+def _pose_cells(pose: PoseTotals | None) -> tuple[str, ...]:
+    if pose is None:
+        return (NONE,) * len(_POSE_COLUMNS)
+    yaws = (math.degrees(yaw) for yaw in (pose.mean_yaw, pose.max_yaw))
+    moved = (pose.mean_position, pose.max_position)
+    return (*(fixed(one, 3) for one in moved), *(fixed(yaw, 1) for yaw in yaws))
 
 
 def _found_again(totals: Totals) -> float | None:

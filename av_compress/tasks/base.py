@@ -147,6 +147,22 @@ class Detections3D:
 
 
 @dataclass(frozen=True)
+class Visibility:
+    """How well a camera beside the LiDAR sees objects; KITTI grades their difficulty by it.
+
+    Attributes:
+        occlusion: int32 [n], 0 fully visible, 1 partly, 2 largely occluded, 3 unknown.
+        truncation: float32 [n], the share that lies outside of the image, 0..1.
+        heights: float32 [n], height in the image in pixels.
+
+    """
+
+    occlusion: npt.NDArray[np.int32]
+    truncation: npt.NDArray[np.float32]
+    heights: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Labels3D:
     """Objects that are truly in one cloud.
 
@@ -154,12 +170,17 @@ class Labels3D:
         boxes: float32 [n, 7], as in `Detections3D`.
         labels: int32 [n], indices into the class names of the data set they come from.
         ignored: bool [n], neither found nor missed (too far, too few points, other kinds).
+        velocities: float32 [n, 2], x and y in metres a second, NaN where unknown; None where the
+            data set tells none.
+        visibility: of each object; None where the data set tells none.
 
     """
 
     boxes: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32]
     ignored: npt.NDArray[np.bool_]
+    velocities: npt.NDArray[np.float32] | None = None
+    visibility: Visibility | None = None
 
     def __len__(self) -> int:
         """Count the objects."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from av_compress.metrics.agreement import Agreement, FrameAgreement, compare_frame
+from av_compress.metrics.agreement import Agreement, FrameAgreement, compare_frame, scoring
 from av_compress.metrics.replay import FrameRecord, GateOutcome, latencies
 from av_compress.tasks.base import Detections2D
 
@@ -65,21 +65,7 @@ def compare(
 ) -> FrameAgreement:
     """Match the boxes of two results of one frame; see `Comparison`."""
     whole = compare_frame(reference, candidate, comparison.iou_threshold)
-    partners, chosen = whole.pairs[:, 0], whole.pairs[:, 1]
-    best = np.maximum(reference.scores[partners], candidate.scores[chosen])
-    pairs = best >= comparison.min_score
-    missed = reference.scores[whole.missed] >= comparison.min_score
-    extra = candidate.scores[whole.extra] >= comparison.min_score
-    return FrameAgreement(
-        pairs=whole.pairs[pairs],
-        iou=whole.iou[pairs],
-        score_shift=whole.score_shift[pairs],
-        matched_labels=whole.matched_labels[pairs],
-        missed=whole.missed[missed],
-        missed_labels=whole.missed_labels[missed],
-        extra=whole.extra[extra],
-        extra_labels=whole.extra_labels[extra],
-    )
+    return scoring(whole, reference, candidate, comparison.min_score)
 
 
 def disagreement(record: FrameRecord) -> float:

@@ -58,6 +58,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
         "mean_iou": totals.mean_iou,
         "mean_score_shift": totals.mean_score_shift,
         "max_score_shift": totals.max_score_shift,
+        **({} if totals.pose is None else {"pose": asdict(totals.pose)}),
     }
 
 

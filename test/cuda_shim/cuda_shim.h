@@ -1,9 +1,11 @@
 // Copyright 2026 The av_compress authors
 // SPDX-License-Identifier: Apache-2.0
 // A host shim for CUDA kernels: the kernel's source is compiled as C++, and its body is driven over
-// the grid, thread after thread. The stub of the driver loads the result as a module.
+// the grid, block after block. The stub of the driver loads the result as a module.
 #ifndef AV_COMPRESS_CUDA_SHIM_H
 #define AV_COMPRESS_CUDA_SHIM_H
+
+#include "fibers.h"
 
 #include <cmath>
 #include <cstddef>
@@ -19,6 +21,11 @@
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __shared__ static __attribute__((section("shim_shared")))
+
+// Where shared memory lies, if a kernel has any.
+extern "C" __attribute__((weak, visibility("hidden"))) char __start_shim_shared[];
+extern "C" __attribute__((weak, visibility("hidden"))) char __stop_shim_shared[];
 
 struct ShimIndex {
   unsigned x, y, z;
@@ -38,12 +45,6 @@ static inline float __int_as_float(int bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
-}
-template <typename T>
-static inline T atomicAdd(T *address, T value) {
-  const T before = *address;
-  *address = before + value;
-  return before;
 }
 
 namespace shim {
@@ -72,13 +73,22 @@ void run(void (*kernel)(T...), const void *buffer, const unsigned *grid, const u
   std::tuple<T...> values{take<T>(arguments, at)...};
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {block[0], block[1], block[2]};
-  // The last first: a kernel may count on no order.
-  for (unsigned b = grid[0] * grid[1] * grid[2]; b-- > 0;)
-    for (unsigned t = block[0] * block[1] * block[2]; t-- > 0;) {
-      blockIdx = {b % grid[0], b / grid[0] % grid[1], b / grid[0] / grid[1]};
-      threadIdx = {t % block[0], t / block[0] % block[1], t / block[0] / block[1]};
-      std::apply(kernel, values);
-    }
+  Threads threads;
+  Threads::current = &threads;
+  const unsigned count = block[0] * block[1] * block[2];
+  // A kernel may count on no order.
+  std::vector<unsigned> blocks = threads.order(grid[0] * grid[1] * grid[2]);
+  for (; !blocks.empty(); blocks.pop_back()) {
+    const unsigned b = blocks.back();
+    // Nobody may count on what another block has left.
+    for (char *at = __start_shim_shared; at != __stop_shim_shared; at++) *at = (char)0xCD;
+    blockIdx = {b % grid[0], b / grid[0] % grid[1], b / grid[0] / grid[1]};
+    threads.run(
+        count, [&] { std::apply(kernel, values); },
+        [&](unsigned t) {
+          threadIdx = {t % block[0], t / block[0] % block[1], t / block[0] / block[1]};
+        });
+  }
 }
 
 }  // namespace shim

@@ -126,3 +126,80 @@ def test_a_freed_buffer_is_not_given_to_a_kernel(context, module):
     buffer.free()
     with pytest.raises(CudaError, match="this DeviceBuffer was freed"):
         kernel.launch(stream, (1, 1, 1), (4, 1, 1), buffer, np.uint8(0))
+
+
+# ------------------------------------------------------------------ how the shim runs a block
+
+SEED = "AV_COMPRESS_SHIM_SEED"
+
+
+@pytest.fixture(params=[None, 1, 2, 3])
+def seed(request, monkeypatch) -> int | None:
+    if request.param is not None:
+        monkeypatch.setenv(SEED, str(request.param))
+    return request.param
+
+
+def changed(context, kernel, array: np.ndarray, blocks: int, *rest) -> np.ndarray:
+    """Launch a kernel whose blocks of 64 threads change an array in place."""
+    stream, buffer, result = context.stream(), context.device_buffer(array.nbytes), array.copy()
+    copy_in(stream, buffer, array)
+    kernel.launch(stream, (blocks, 1, 1), (64, 1, 1), buffer, *rest)
+    copy_out(stream, result, buffer)
+    return result
+
+
+def test_threads_of_a_block_wait_for_each_other(context, module, seed):
+    array = np.arange(192, dtype=np.int32)
+    expected = array.reshape(3, 64)[:, ::-1].ravel()
+    found = changed(context, module.kernel("reverse"), array, 3)
+    assert found.tolist() == expected.tolist()
+
+
+def test_a_wait_that_is_missing_shows(context, module, seed):
+    array = np.arange(1, 65, dtype=np.int32)
+    found = changed(context, module.kernel("reverse_at_once"), array, 1)
+    assert found.tolist() != array[::-1].tolist()
+
+
+def test_threads_that_have_ended_are_not_waited_for(context, module, seed):
+    array = np.arange(64, dtype=np.int32)
+    found = changed(context, module.kernel("reverse_part"), array, 1, np.uint32(40))
+    assert found.tolist() == [*range(39, -1, -1), *range(40, 64)]
+
+
+def order_of_arrival(context, module, name: str) -> list[int]:
+    out = context.device_buffer(4 * 128)
+    total = changed(context, module.kernel(name), np.zeros(1, np.int32), 2, out)
+    found, stream = np.empty(128, np.int32), context.stream()
+    copy_out(stream, found, out)
+    assert total[0] == 128 or name != "arrivals"
+    return found.tolist()
+
+
+def test_atomic_operations_lose_nothing(context, module, seed):
+    assert sorted(order_of_arrival(context, module, "arrivals")) == list(range(128))
+    values = np.random.default_rng(1).permutation(1000)[:128].astype(np.int32)
+    stream, buffer = context.stream(), context.device_buffer(values.nbytes)
+    copy_in(stream, buffer, values)
+    stream.synchronize()
+    least = changed(context, module.kernel("smallest"), np.full(1, 9999, np.int32), 2, buffer)
+    assert least[0] == values.min()
+
+
+def test_seeds_are_orders(context, module, monkeypatch):
+    orders = [order_of_arrival(context, module, "arrivals")]
+    assert orders[0] == list(range(127, -1, -1))
+    for seed in (1, 2):
+        monkeypatch.setenv(SEED, str(seed))
+        orders.append(order_of_arrival(context, module, "arrivals"))
+        assert order_of_arrival(context, module, "arrivals") == orders[-1]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_shuffled_threads_come_between_operations_that_belong_together(
+    context, module, monkeypatch
+):
+    assert len(set(order_of_arrival(context, module, "hasty_arrivals"))) == 128
+    monkeypatch.setenv(SEED, "1")
+    assert len(set(order_of_arrival(context, module, "hasty_arrivals"))) < 128

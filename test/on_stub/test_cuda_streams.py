@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from av_compress.engines.cuda import CudaContext, CudaError, copy_in, copy_out, elapsed_ns
+from av_compress.engines.cuda import CudaContext, CudaError, copy_in, copy_out, elapsed_ns, fill
 
 FRAMES = 6
 NBYTES = 32
@@ -116,6 +116,20 @@ def test_a_copy_that_does_not_fit_is_refused(stub, context, source, offset, word
     with pytest.raises(CudaError, match=words.replace(" to ", " from ")):
         copy_out(stream, source, buffer, offset)
     assert not any(name.startswith("cuMemcpy") for name in stub.called())
+
+
+def test_the_beginning_of_a_buffer_is_filled_when_the_stream_comes_to_it(context):
+    stream, buffer, result = context.stream(), context.device_buffer(8), np.empty(8, np.uint8)
+    fill(stream, buffer, 255, 8)
+    fill(stream, buffer, 0, 5)
+    fill(stream, buffer, 9, 0)
+    copy_out(stream, result, buffer)
+    assert result.tolist() == [0] * 5 + [255] * 3
+    with pytest.raises(CudaError, match="9 bytes are set of a device buffer of 8"):
+        fill(stream, buffer, 0, 9)
+    buffer.free()
+    with pytest.raises(CudaError, match="was freed"):
+        fill(stream, buffer, 0, 5)
 
 
 def test_copies_to_places_within_a_buffer(context):

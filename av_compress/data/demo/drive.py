@@ -14,8 +14,8 @@ import numpy as np
 
 from av_compress.data.bag_writer import BagWriter
 from av_compress.data.demo.camera import Camera, render
-from av_compress.data.demo.lidar import POINT, Lidar, sweep
-from av_compress.data.demo.world import CLASSES, World, make_world
+from av_compress.data.demo.lidar import Lidar, sweep
+from av_compress.data.demo.world import CLASSES, make_world
 from av_compress.errors import AvCompressError
 from av_compress.fileio import atomic_directory, canonical_json, write_text
 from av_compress.progress import track
@@ -29,9 +29,6 @@ CAMERA_FRAME, LIDAR_FRAME = "camera", "lidar"
 # Any fixed moment will do; equal seeds give equal bags.
 START_NS = 1_700_000_000_000_000_000
 ANNOTATIONS = "annotations.json"
-
-# numpy type -> datatype of sensor_msgs/PointField.
-_POINT_FIELD_TYPES = {"<f4": 7, "<u2": 4}
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,8 @@ def write_bag(drive: Drive, path: Path) -> list[Labels2D]:
             truth.append(labels)
             writer.write_image(IMAGE_TOPIC, ImageFrame(pixels, "bgr", stamp, CAMERA_FRAME))
             writer.write(CAMERA_INFO_TOPIC, _camera_info(writer, camera, stamp), stamp)
-            writer.write(POINTS_TOPIC, _cloud(writer, world, seconds, lidar, stamp), stamp)
+            points = sweep(world, seconds, lidar)
+            writer.write_cloud(POINTS_TOPIC, points, stamp, LIDAR_FRAME)
     return truth
 
 
@@ -143,30 +141,4 @@ def _camera_info(writer: BagWriter, camera: Camera, stamp_ns: int) -> Any:
         binning_x=0,
         binning_y=0,
         roi=region,
-    )
-
-
-def _cloud(writer: BagWriter, world: World, seconds: float, lidar: Lidar, stamp_ns: int) -> Any:
-    points = sweep(world, seconds, lidar)
-    fields = [
-        writer.message(
-            "sensor_msgs/PointField",
-            name=name,
-            offset=sum(POINT[i].itemsize for i in range(place)),
-            datatype=_POINT_FIELD_TYPES[POINT[place].str],
-            count=1,
-        )
-        for place, name in enumerate(POINT.names or ())
-    ]
-    return writer.message(
-        "sensor_msgs/PointCloud2",
-        header=writer.header(stamp_ns, LIDAR_FRAME),
-        height=1,
-        width=len(points),
-        fields=fields,
-        is_bigendian=False,
-        point_step=POINT.itemsize,
-        row_step=POINT.itemsize * len(points),
-        data=np.frombuffer(points.tobytes(), np.uint8),
-        is_dense=True,
     )

@@ -14,6 +14,7 @@ from av_compress.engines.cuda.streams import (
     copy_in,
     copy_out,
     elapsed_ns,
+    fill,
 )
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "copy_in",
     "copy_out",
     "elapsed_ns",
+    "fill",
     "find_device",
     "list_devices",
 ]

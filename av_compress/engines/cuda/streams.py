@@ -174,6 +174,30 @@ def copy_out(
             cuda.memcpy_dtoh_async(array, buffer.address + offset, stream.raw)
 
 
+def fill(stream: Stream, buffer: DeviceBuffer, value: int, nbytes: int) -> None:
+    """Set the first bytes of a buffer, when the stream comes to it.
+
+    Args:
+        stream: on which.
+        buffer: of which.
+        value: of each byte, 0 to 255.
+        nbytes: how many.
+
+    Raises:
+        CudaError: the buffer is shorter.
+
+    """
+    if not 0 <= nbytes <= buffer.nbytes:
+        raise CudaError(
+            "argument", f"{nbytes} bytes are set of a device buffer of {buffer.nbytes}"
+        )
+    if nbytes:
+        with stream.context.active():
+            _live(buffer)
+            cuda = stream.context._owner.driver.cuda
+            cuda.memset_d8_async(buffer.address, value, nbytes, stream.raw)
+
+
 def _live(buffer: DeviceBuffer) -> None:
     """Refuse a buffer that was freed; its address may be another's by now."""
     buffer.context._get(buffer._key, "DeviceBuffer")

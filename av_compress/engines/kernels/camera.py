@@ -7,11 +7,12 @@ from __future__ import annotations
 import numpy as np
 
 from av_compress.data.images import RawImage
-from av_compress.engines.cuda import CudaContext, CudaError, DeviceBuffer, Stream, copy_in
+from av_compress.engines.cuda import CudaContext, CudaError, DeviceBuffer, Stream
 from av_compress.engines.kernels.compile import load_kernels
 from av_compress.engines.kernels.compilers import Compiler
 from av_compress.engines.kernels.encodings import READERS
 from av_compress.engines.kernels.frames import FrameSlot
+from av_compress.engines.kernels.launch import upload
 from av_compress.engines.kernels.resizing import (
     Taps,
     linear_column_taps,
@@ -189,9 +190,4 @@ class CameraPreprocess:
 def _values(cuda: CudaContext, preprocessor: Preprocessor) -> DeviceBuffer:
     """Return the tensor's elements for each pixel value, then for the padding: [3, 257]."""
     rows = np.concatenate((preprocessor.values, preprocessor.padding[None]))
-    table = np.ascontiguousarray(rows.T)
-    buffer, stream = cuda.device_buffer(table.nbytes), cuda.stream()
-    copy_in(stream, buffer, table)
-    stream.synchronize()
-    stream.free()
-    return buffer
+    return upload(cuda, np.ascontiguousarray(rows.T))

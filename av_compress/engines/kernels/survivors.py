@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from av_compress.engines.cuda import (
-    CudaContext,
     DeviceBuffer,
     KernelModule,
     Stream,
-    copy_in,
     copy_out,
 )
+from av_compress.engines.kernels.launch import upload
 from av_compress.engines.kernels.survivors_table import (
     INDEX_WORDS,
     PARTS,
@@ -137,7 +136,7 @@ class Survivors:
         # Of the same layout here and there, see find_survivors.
         self._found = cuda.device_buffer(words * _WORD.itemsize)
         self._here = cuda.pinned((words,), _WORD)
-        self._blocks = _uploaded(cuda, table)
+        self._blocks = upload(cuda, table)
         self._forget = module.kernel("forget_survivors")
         self._find = module.kernel("find_survivors")
         self._arrived = cuda.event(timing=False)
@@ -243,11 +242,3 @@ class Survivors:
                     f"output {source.name!r} has {buffer.nbytes} bytes; {batch} images need "
                     f"{source.nbytes(batch)}"
                 )
-
-
-def _uploaded(cuda: CudaContext, table: np.ndarray[Any, Any]) -> DeviceBuffer:
-    buffer, stream = cuda.device_buffer(table.nbytes), cuda.stream()
-    copy_in(stream, buffer, table)
-    stream.synchronize()
-    stream.free()
-    return buffer

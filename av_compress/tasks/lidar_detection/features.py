@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from av_compress.errors import ConfigError
 from av_compress.tasks.lidar_detection import compiled
@@ -72,6 +73,29 @@ def channel_names(features: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(features)
 
 
+def channel_codes(channels: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Return what compiled code knows channels by: their places in `CHANNELS`."""
+    return np.array([CHANNELS.index(name) for name in channels], np.int32)
+
+
+def check_columns(channels: Sequence[str], columns: int) -> None:
+    """Refuse channels that a cloud does not have.
+
+    Args:
+        channels: names out of `CHANNELS`.
+        columns: of the cloud, the first of `POINT_CHANNELS`.
+
+    Raises:
+        ConfigError: a channel's column is not there.
+
+    """
+    absent = [name for name in channels if name in POINT_CHANNELS[columns:]]
+    if absent:
+        raise ConfigError(
+            f"the features want {absent[0]}, the cloud has {', '.join(POINT_CHANNELS[:columns])}"
+        )
+
+
 def encode(
     voxels: Voxels, grid: Grid, channels: Sequence[str], out: Floats | None = None
 ) -> Floats:
@@ -92,16 +116,11 @@ def encode(
         ConfigError: a channel's column is not in the cloud.
 
     """
-    columns = voxels.points.shape[2]
-    absent = [name for name in channels if name in POINT_CHANNELS[columns:]]
-    if absent:
-        raise ConfigError(
-            f"the features want {absent[0]}, the cloud has {', '.join(POINT_CHANNELS[:columns])}"
-        )
+    check_columns(channels, voxels.points.shape[2])
     count, depth = voxels.points.shape[:2]
     if out is None:
         out = np.empty((count, depth, len(channels)), np.float32)
     lower, _, size = grid.arrays()
-    codes = np.array([CHANNELS.index(name) for name in channels], np.int32)
+    codes = channel_codes(channels)
     compiled.encode(voxels.points, voxels.counts, voxels.cells, lower, size, codes, out)
     return out[:count]

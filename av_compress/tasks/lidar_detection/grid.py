@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 _AXES = "xyz"
 # Cells are numbered by 64-bit integers, and their coordinates are 32-bit ones.
 _MOST_CELLS = 1 << 40
+_MOST_ALONG = (1 << 31) - 1
 # How far from a whole number of cells an extent may be, in cells.
 _WHOLE = 1e-3
 
@@ -43,7 +44,8 @@ class Grid:
         """Refuse what is no grid.
 
         Raises:
-            ConfigError: a bound is not finite, a range is empty, or is no whole number of cells.
+            ConfigError: a bound is not finite, a range is empty, or is no whole number of cells,
+                or of too many.
 
         """
         for axis, low, high, size in zip(_AXES, self.lower, self.upper, self.size):
@@ -58,8 +60,12 @@ class Grid:
                     f"grid along {axis}: {low:g} to {high:g} are {cells:g} cells of {size:g}; a "
                     "whole number is wanted"
                 )
-        if np.prod([float(count) for count in self.shape]) > _MOST_CELLS:
-            raise ConfigError(f"the grid has {self.shape} cells (z, y, x), more than 2^40 in all")
+        most = np.prod([float(count) for count in self.shape])
+        if most > _MOST_CELLS or max(self.shape) > _MOST_ALONG:
+            raise ConfigError(
+                f"the grid has {self.shape} cells (z, y, x), more than 2^40 in all or than "
+                "2^31 - 1 along an axis"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:

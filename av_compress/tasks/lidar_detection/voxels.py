@@ -14,8 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from av_compress.errors import ConfigError
 from av_compress.tasks.lidar_detection import compiled
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
+
+_MOST = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,17 @@ class VoxelLimits:
 
     points: int
     voxels: int
+
+    def __post_init__(self) -> None:
+        """Refuse what leaves no room.
+
+        Raises:
+            ConfigError: a limit is below 1, or is no number of 32 bits.
+
+        """
+        for name, limit in (("points", self.points), ("voxels", self.voxels)):
+            if not 1 <= limit <= _MOST:
+                raise ConfigError(f"the limit of {name} is {limit}; 1 to 2^31 - 1 are allowed")
 
 
 def voxelise(points: Floats, grid: Grid, limits: VoxelLimits) -> Voxels:
