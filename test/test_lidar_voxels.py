@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from av_compress.errors import ConfigError
-from av_compress.tasks.lidar_detection.features import CHANNELS, channel_names, encode
+from av_compress.tasks.lidar_detection.features import CHANNELS, channel_names, describe, encode
 from av_compress.tasks.lidar_detection.grid import Grid
-from av_compress.tasks.lidar_detection.voxels import VoxelLimits, voxelise
+from av_compress.tasks.lidar_detection.voxels import VoxelLimits, place, voxelise
 
 PILLARS = Grid((0.0, -2.0, -3.0), (4.0, 2.0, 1.0), (0.5, 0.5, 4.0))
 VOXELS = Grid((-1.6, -1.6, -1.0), (1.6, 1.6, 1.0), (0.1, 0.2, 0.25))
@@ -156,6 +156,23 @@ def test_features_go_where_they_are_wanted():
     assert np.shares_memory(found, out)
     assert found.shape == (1, 4, 2)
     assert (out[1:] == 9.0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(CLOUDS, st.sampled_from([PILLARS, VOXELS]), st.integers(1, 5), st.integers(1, 12))
+def test_points_are_described_where_they_lie(points, grid, depth, room):
+    """Without a copy of the points, the bits are the same."""
+    limits, channels = VoxelLimits(depth, room), [name for name in CHANNELS if name != "ring"]
+    made, placed = voxelise(points, grid, limits), place(points, grid, limits)
+    for name in ("counts", "cells", "outside", "surplus_points", "surplus_voxel_points"):
+        np.testing.assert_array_equal(getattr(placed, name), getattr(made, name))
+    for rows, values, count in zip(placed.rows, made.points, made.counts):
+        np.testing.assert_array_equal(points[rows[:count]], values[:count])
+    out = np.full((room, depth, len(channels)), 9.0, np.float32)
+    found = describe(points, placed, grid, channels, out)
+    assert np.shares_memory(found, out) or not len(found)
+    assert found.tobytes() == encode(made, grid, channels).tobytes()
+    assert (out[len(made) :] == 9.0).all()
 
 
 def test_what_is_no_grid_is_refused():

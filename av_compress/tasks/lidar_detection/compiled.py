@@ -27,12 +27,20 @@ except ImportError as error:
 _SPREAD = np.int64(2654435761)
 
 
+def place(
+    points: Any, lower: Any, upper: Any, size: Any, shape: Any, depth: int, room: int
+) -> tuple[Any, Any, Any, tuple[int, int, int]]:
+    """See `voxels.place`; the last are points outside, surplus in voxels, and without one."""
+    rows, counts, cells, lost = _place(points, lower, upper, size, shape, depth, room)
+    return rows, counts, cells, lost
+
+
 def voxelise(
     points: Any, lower: Any, upper: Any, size: Any, shape: Any, depth: int, room: int
 ) -> tuple[Any, Any, Any, tuple[int, int, int]]:
     """See `voxels.voxelise`; the last are points outside, surplus in voxels, and without one."""
-    values, counts, cells, lost = _voxelise(points, lower, upper, size, shape, depth, room)
-    return values, counts, cells, lost
+    rows, counts, cells, lost = _place(points, lower, upper, size, shape, depth, room)
+    return _gather(points, rows, counts), counts, cells, lost
 
 
 def encode(
@@ -42,10 +50,16 @@ def encode(
     _encode(values, counts, cells, lower, size, codes, out)
 
 
+def describe(
+    points: Any, rows: Any, counts: Any, cells: Any, lower: Any, size: Any, codes: Any, out: Any
+) -> None:
+    """See `features.describe`."""
+    _describe(points, rows, counts, cells, lower, size, codes, out)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def _voxelise(points, lower, upper, size, shape, depth, room):
-    layers, rows, columns = shape
-    width = points.shape[1]
+def _place(points, lower, upper, size, shape, depth, room):
+    layers, lines, columns = shape
     bits = 4
     while (1 << bits) < 2 * room:
         bits += 1
@@ -53,7 +67,7 @@ def _voxelise(points, lower, upper, size, shape, depth, room):
     # Open addressing; it holds at most `room` of twice as many places.
     keys = np.full(1 << bits, -1, np.int64)
     numbers = np.empty(1 << bits, np.int32)
-    values = np.zeros((room, depth, width), np.float32)
+    rows = np.empty((room, depth), np.int32)
     counts = np.zeros(room, np.int32)
     cells = np.empty((room, 3), np.int32)
     found = outside = surplus = homeless = 0
@@ -69,8 +83,12 @@ def _voxelise(points, lower, upper, size, shape, depth, room):
         line = int(np.floor((y - lower[1]) / size[1]))
         layer = int(np.floor((z - lower[2]) / size[2]))
         # Right below the upper bound float32 may round up to a cell that is none.
-        column, line, layer = min(column, columns - 1), min(line, rows - 1), min(layer, layers - 1)
-        cell = (np.int64(layer) * rows + line) * columns + column
+        column, line, layer = (
+            min(column, columns - 1),
+            min(line, lines - 1),
+            min(layer, layers - 1),
+        )
+        cell = (np.int64(layer) * lines + line) * columns + column
         place = ((cell * _SPREAD) >> 13) & mask
         while keys[place] != cell and keys[place] != -1:
             place = (place + 1) & mask
@@ -88,43 +106,75 @@ def _voxelise(points, lower, upper, size, shape, depth, room):
         if count == depth:
             surplus += 1
             continue
-        for channel in range(width):
-            values[number, count, channel] = points[row, channel]
+        rows[number, count] = row
         counts[number] = count + 1
-    return values[:found], counts[:found], cells[:found], (outside, surplus, homeless)
+    return rows[:found], counts[:found], cells[:found], (outside, surplus, homeless)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gather(points, rows, counts):
+    values = np.zeros((rows.shape[0], rows.shape[1], points.shape[1]), np.float32)
+    for number in range(rows.shape[0]):
+        for point in range(counts[number]):
+            for channel in range(points.shape[1]):
+                values[number, point, channel] = points[rows[number, point], channel]
+    return values
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _encode(values, counts, cells, lower, size, codes, out):
-    half = np.float32(0.5)
-    mean = np.empty(3, np.float32)
-    center = np.empty(3, np.float32)
+    origins = np.empty((2, 3), np.float32)
     for number in range(values.shape[0]):
-        count = counts[number]
-        for axis in range(3):
-            total = np.float32(0.0)
-            for point in range(count):
-                total += values[number, point, axis]
-            mean[axis] = total / np.float32(count)
-            place = np.float32(cells[number, 2 - axis])
-            center[axis] = (place + half) * size[axis] + lower[axis]
-        for channel in range(codes.shape[0]):
-            code = codes[channel]
-            if code < 6:
-                for point in range(count):
-                    out[number, point, channel] = values[number, point, code]
-            elif code < 12:
-                origin = mean[code - 6] if code < 9 else center[code - 9]
-                for point in range(count):
-                    out[number, point, channel] = values[number, point, code % 3] - origin
-            else:
-                _distances(values, number, count, out, channel)
-            for point in range(count, values.shape[1]):
-                out[number, point, channel] = np.float32(0.0)
+        _locate(values, number, counts[number], cells[number], lower, size, origins)
+        _write(values, number, counts[number], origins, codes, out, number)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _distances(values, number, count, out, channel):
+def _describe(points, rows, counts, cells, lower, size, codes, out):
+    origins = np.empty((2, 3), np.float32)
+    values = np.empty((1, rows.shape[1], points.shape[1]), np.float32)
+    for number in range(rows.shape[0]):
+        for point in range(counts[number]):
+            for channel in range(points.shape[1]):
+                values[0, point, channel] = points[rows[number, point], channel]
+        _locate(values, 0, counts[number], cells[number], lower, size, origins)
+        _write(values, 0, counts[number], origins, codes, out, number)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _locate(values, voxel, count, cell, lower, size, origins):
+    """Write a voxel's mean and its cell's centre."""
+    half = np.float32(0.5)
+    for axis in range(3):
+        total = np.float32(0.0)
+        for point in range(count):
+            total += values[voxel, point, axis]
+        origins[0, axis] = total / np.float32(count)
+        origins[1, axis] = (np.float32(cell[2 - axis]) + half) * size[axis] + lower[axis]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _write(values, voxel, count, origins, codes, out, number):
+    """Write the channels of a voxel's points, one after the other, and 0 behind them."""
+    for channel in range(codes.shape[0]):
+        code = codes[channel]
+        if code < 6:
+            for point in range(count):
+                out[number, point, channel] = values[voxel, point, code]
+        elif code < 12:
+            axis = code % 3
+            origin = origins[(code - 6) // 3, axis]
+            for point in range(count):
+                out[number, point, channel] = values[voxel, point, axis] - origin
+        else:
+            _distances(values, voxel, count, out, number, channel)
+    for point in range(count, out.shape[1]):
+        for channel in range(codes.shape[0]):
+            out[number, point, channel] = np.float32(0.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _distances(values, voxel, count, out, number, channel):
     for point in range(count):
-        x, y, z = values[number, point, 0], values[number, point, 1], values[number, point, 2]
+        x, y, z = values[voxel, point, 0], values[voxel, point, 1], values[voxel, point, 2]
         out[number, point, channel] = np.sqrt(x * x + y * y + z * z)

@@ -95,7 +95,7 @@ class NmsConfig:
     radii: tuple[float, ...] = ()
     class_aware: bool = True
     max_detections: int = 300
-    max_candidates: int = 3000
+    max_candidates: int = 1000
 
     @staticmethod
     def from_config(config: Mapping[str, Any], class_names: tuple[str, ...]) -> NmsConfig:

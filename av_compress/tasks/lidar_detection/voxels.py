@@ -10,6 +10,7 @@ point-to-voxel, mmdetection3d), and does not depend on the machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,33 @@ class Voxels:
     """
 
     points: Floats
+    counts: npt.NDArray[np.int32]
+    cells: npt.NDArray[np.int32]
+    outside: int
+    surplus_points: int
+    surplus_voxel_points: int
+
+    def __len__(self) -> int:
+        """Count the voxels."""
+        return len(self.counts)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Which points of a cloud its voxels hold, without their values; see `Voxels`.
+
+    Attributes:
+        rows: int32 [v, p], each one's first p points by their rows in the cloud; anything beyond
+            its count.
+        counts: int32 [v], how many of them there are.
+        cells: int32 [v, 3], the place in the grid: z, y, x.
+        outside: points that lie outside the range, or are not finite.
+        surplus_points: points in voxels that were full already.
+        surplus_voxel_points: points in voxels for which there was no room any more.
+
+    """
+
+    rows: npt.NDArray[np.int32]
     counts: npt.NDArray[np.int32]
     cells: npt.NDArray[np.int32]
     outside: int
@@ -81,12 +109,16 @@ def voxelise(points: Floats, grid: Grid, limits: VoxelLimits) -> Voxels:
         limits: how many voxels and points of each are kept: the first ones.
 
     """
-    found = compiled.voxelise(
-        np.ascontiguousarray(points, np.float32),
-        *grid.arrays(),
-        grid.shape,
-        limits.points,
-        limits.voxels,
-    )
-    kept, counts, cells, (outside, surplus, homeless) = found
-    return Voxels(kept, counts, cells, int(outside), int(surplus), int(homeless))
+    kept, counts, cells, lost = compiled.voxelise(*_asked(points, grid, limits))
+    return Voxels(kept, counts, cells, *map(int, lost))
+
+
+def place(points: Floats, grid: Grid, limits: VoxelLimits) -> Placed:
+    """Divide a cloud into voxels, and copy no point; see `voxelise`."""
+    rows, counts, cells, lost = compiled.place(*_asked(points, grid, limits))
+    return Placed(rows, counts, cells, *map(int, lost))
+
+
+def _asked(points: Floats, grid: Grid, limits: VoxelLimits) -> tuple[Any, ...]:
+    cloud = np.ascontiguousarray(points, np.float32)
+    return cloud, *grid.arrays(), grid.shape, limits.points, limits.voxels

@@ -12,9 +12,9 @@ import numpy as np
 
 from av_compress.errors import ConfigError
 from av_compress.tasks.lidar_detection.encoders.base import Counts
-from av_compress.tasks.lidar_detection.features import POINT_CHANNELS, channel_names, encode
+from av_compress.tasks.lidar_detection.features import POINT_CHANNELS, channel_names, describe
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
-from av_compress.tasks.lidar_detection.voxels import VoxelLimits, Voxels, voxelise
+from av_compress.tasks.lidar_detection.voxels import Placed, VoxelLimits, place
 from av_compress.tensors import Array, Tensors, TensorSpec
 
 _WIDTHS = {"linear": None, "zyx": 3, "batch_zyx": 4}
@@ -127,26 +127,26 @@ class VoxelEncoder:
 
     def __call__(self, points: Floats, out: Tensors | None) -> tuple[dict[str, Array], Counts]:
         """Encode a cloud; see `Encoder`."""
-        voxels = voxelise(points, self._grid, self._limits)
-        count, names = len(voxels), self._config.tensors
+        placed = place(points, self._grid, self._limits)
+        count, names = len(placed), self._config.tensors
         total = self._config.max_voxels if self._padded else max(1, count)
         tensors = {
-            spec.name: _zeros(spec, total) if out is None else out[spec.name][:total]
+            spec.name: self._room(spec, total) if out is None else out[spec.name][:total]
             for spec in self.specs
         }
-        self._write_features(voxels, tensors[names.voxels])
-        tensors[names.indices][:count] = self._indices(voxels)
+        self._write_features(points, placed, tensors[names.voxels])
+        tensors[names.indices][:count] = self._indices(placed)
         if names.num_points is not None:
-            tensors[names.num_points][:count] = voxels.counts
+            tensors[names.num_points][:count] = placed.counts
         for name, array in tensors.items():
             if name != names.num_voxels:
-                self._pad(array, count, fresh=out is None)
+                self._pad(array, count, zeroed=self._padded and out is None)
         if names.num_points is not None and not count:
             tensors[names.num_points][0] = 1
         if names.num_voxels is not None:
             tensors[names.num_voxels][...] = count
         return tensors, Counts(
-            count, voxels.outside, voxels.surplus_points, voxels.surplus_voxel_points
+            count, placed.outside, placed.surplus_points, placed.surplus_voxel_points
         )
 
     def _specs(self) -> tuple[TensorSpec, ...]:
@@ -168,30 +168,34 @@ class VoxelEncoder:
             found.append(TensorSpec(names.num_voxels, (1,), whole))
         return tuple(found)
 
-    def _write_features(self, voxels: Voxels, features: Array) -> None:
-        if features.dtype == np.float32:
-            encode(voxels, self._grid, self._channels, features)
-        else:
-            features[: len(voxels)] = encode(voxels, self._grid, self._channels)
+    def _room(self, spec: TensorSpec, total: int) -> Array:
+        """Return room for `total` voxels: zeros where some are left, whose pages cost nothing."""
+        shape = [total if extent is None else extent for extent in spec.shape]
+        return np.zeros(shape, spec.dtype) if self._padded else np.empty(shape, spec.dtype)
 
-    def _indices(self, voxels: Voxels) -> Array:
+    def _write_features(self, points: Floats, placed: Placed, features: Array) -> None:
+        if features.dtype == np.float32:
+            describe(points, placed, self._grid, self._channels, features)
+            return
+        # Rounding to half precision is slow, and most of it is zeros.
+        exact = describe(points, placed, self._grid, self._channels)
+        filled = np.arange(features.shape[1]) < placed.counts[:, None]
+        features[: len(placed)] = 0
+        features[: len(placed)][filled] = exact[filled]
+
+    def _indices(self, placed: Placed) -> Array:
         form = self._config.index_form
         if form == "zyx":
-            return voxels.cells
+            return placed.cells
         if form == "batch_zyx":
-            return np.pad(voxels.cells, ((0, 0), (1, 0)))
+            return np.pad(placed.cells, ((0, 0), (1, 0)))
         _, rows, columns = self._grid.shape
-        z, y, x = voxels.cells.astype(np.int64).T
+        z, y, x = placed.cells.astype(np.int64).T
         return np.asarray((z * rows + y) * columns + x)
 
-    def _pad(self, array: Array, count: int, fresh: bool) -> None:
-        """Fill what is left behind `count` voxels; what is fresh is 0 already."""
+    def _pad(self, array: Array, count: int, zeroed: bool) -> None:
+        """Fill what is left behind `count` voxels."""
         if self._config.padding == "repeat_last" and count:
             array[count:] = array[count - 1]
-        elif not fresh:
+        elif not zeroed:
             array[count:] = 0
-
-
-def _zeros(spec: TensorSpec, total: int) -> Array:
-    """Return zeros, `total` where the extent is open; pages nobody writes to cost nothing."""
-    return np.zeros([total if extent is None else extent for extent in spec.shape], spec.dtype)
