@@ -43,7 +43,9 @@ class BatchPipeline(Pipeline):
         # A plan may have been compiled for fewer than the model can take.
         most = min(max_batch, getattr(engine, "max_batch", max_batch))
         self.limit = most if all(spec.shape[:1] == (None,) for spec in specs) else 1
-        self._room = _room(engine, self.limit)
+        # One alone is run as it was prepared, whatever its tensors' first axes are.
+        self._room = _room(engine, self.limit) if self.limit > 1 else {}
+        self._alone: Tensors = {}
 
     def process_all(self, frames: Sequence[Any]) -> list[Processed | FrameError]:
         """Take frames all the way, in as few runs as the limit allows.
@@ -80,6 +82,10 @@ class BatchPipeline(Pipeline):
 
     def _prepare(self, frame: Any, place: int) -> Any:
         """Write a frame's tensors into their place in the batch; return its context."""
+        if self.limit == 1:
+            alone = self.task.preprocess(frame)
+            self._alone = alone.tensors
+            return alone.context
         room = {name: array[place : place + 1] for name, array in self._room.items()}
         prepared = self.task.preprocess(frame, room)
         for name, array in prepared.tensors.items():
@@ -92,16 +98,20 @@ class BatchPipeline(Pipeline):
     ) -> dict[int, tuple[Any, Any]]:
         """Run what waits; return each one's result and context."""
         count = len(waiting)
-        run = self.engine.run({name: array[:count] for name, array in self._room.items()})
+        rows = {name: array[:count] for name, array in self._room.items()}
+        run = self.engine.run(rows if self.limit > 1 else self._alone)
         self.record(recorder, run)
         with recorder.span("postprocess"):
             return {
                 index: (
-                    self.task.postprocess(slice_outputs(run.outputs, place, count), context),
+                    self.task.postprocess(self._part(run.outputs, place, count), context),
                     context,
                 )
                 for place, (index, context) in enumerate(waiting)
             }
+
+    def _part(self, outputs: Tensors, place: int, count: int) -> Tensors:
+        return outputs if self.limit == 1 else slice_outputs(outputs, place, count)
 
 
 def _room(engine: Engine, limit: int) -> dict[str, Array]:

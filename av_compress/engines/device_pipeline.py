@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from av_compress.engines.base import RunResult
-from av_compress.engines.batch import BatchPipeline, slice_outputs
+from av_compress.engines.batch import BatchPipeline
 from av_compress.engines.cuda import DeviceBuffer, Stream
 from av_compress.engines.pipeline import Processed
 from av_compress.engines.tensorrt.engine import TensorRTEngine
@@ -41,12 +41,16 @@ class PreprocessStage(Protocol):
             stream: where it runs.
 
         Returns:
-            the context that postprocess needs.
+            what `finish` needs.
 
         Raises:
             CudaError: there is no room, or the driver refuses.
 
         """
+        ...
+
+    def finish(self, begun: Any) -> Any:
+        """Return the context that postprocess needs, once the frame has been run."""
         ...
 
 
@@ -139,12 +143,12 @@ class DevicePipeline(BatchPipeline):
 
     def _on_device(self, frames: Sequence[Any], recorder: SpanRecorder) -> list[tuple[Any, Any]]:
         """Take one batch all the way; return each frame's result and context."""
-        contexts: list[Any] = []
+        begun: list[Any] = []
 
         def fill(inputs: Mapping[str, DeviceBuffer], stream: Stream) -> None:
             with recorder.span("preprocess"):
                 for place, frame in enumerate(frames):
-                    contexts.append(self._stages.preprocess.launch(frame, inputs, place, stream))
+                    begun.append(self._stages.preprocess.launch(frame, inputs, place, stream))
 
         survivors, batch = self._stages.survivors, len(frames)
         if survivors is None:
@@ -157,6 +161,7 @@ class DevicePipeline(BatchPipeline):
         run = self.engine.collect()
         self.record(recorder, run)
         with recorder.span("postprocess"):
+            contexts = list(map(self._stages.preprocess.finish, begun))
             return list(zip(self._results(run, contexts), contexts))
 
     def _results(self, run: RunResult, contexts: Sequence[Any]) -> list[Any]:
@@ -168,6 +173,7 @@ class DevicePipeline(BatchPipeline):
                 continue
             # None is lost where there are more of them than there is room for.
             outputs = outputs or self.engine.whole()
-            part = slice_outputs(outputs, place, len(contexts))
-            results.append(self.task.postprocess(part, context))
+            results.append(
+                self.task.postprocess(self._part(outputs, place, len(contexts)), context)
+            )
         return results

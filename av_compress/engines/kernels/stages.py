@@ -10,7 +10,7 @@ from typing import Any
 
 from av_compress.data.images import RawImage
 from av_compress.engines.cuda import DeviceBuffer, Stream
-from av_compress.engines.device_pipeline import Stages, SurvivorsStage
+from av_compress.engines.device_pipeline import PreprocessStage, Stages, SurvivorsStage
 from av_compress.engines.kernels.camera import CameraPreprocess
 from av_compress.engines.kernels.compile import load_kernels
 from av_compress.engines.kernels.compilers import Compiler
@@ -49,6 +49,8 @@ def make_stages(
         EngineError, CudaError: see `load_kernels`.
 
     """
+    if task.kind == "lidar_detection":
+        return Stages(_lidar(task, engine, compiler), None)
     if not isinstance(task, CameraDetection):
         raise NoStagesError(f"the task {task.kind} has no steps that run on the device")
     if not CameraPreprocess.knows(task):
@@ -60,6 +62,20 @@ def make_stages(
         CameraStage(preprocess, task.settings.input.name),
         _survivors(task, engine, images, compiler),
     )
+
+
+def _lidar(
+    task: Task[Any, Any], engine: TensorRTEngine, compiler: Compiler | None
+) -> PreprocessStage:
+    # Imported here: a camera's machine need not have what clouds are computed with.
+    from av_compress.engines.kernels.lidar_stage import LidarStage, why_not
+    from av_compress.tasks.lidar_detection import LidarDetection
+
+    assert isinstance(task, LidarDetection)
+    reason = why_not(task)
+    if reason is not None:
+        raise NoStagesError(reason)
+    return LidarStage(task, engine.cuda, compiler)
 
 
 def _survivors(
@@ -100,6 +116,10 @@ class CameraStage:
     ) -> Placement:
         """Prepare an image; see `CameraPreprocess.launch`."""
         return self._kernel.launch(frame, inputs[self._tensor], place, stream)
+
+    def finish(self, begun: Placement) -> Placement:
+        """Return the image's place in the input, which was known at once."""
+        return begun
 
 
 class CellStage:

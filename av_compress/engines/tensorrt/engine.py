@@ -163,7 +163,7 @@ class TensorRTEngine:
         Args:
             fill: puts on the stream what fills the inputs' buffers (name -> buffer, sized for the
                 largest batch, frame after frame).
-            batch: how many frames that is.
+            batch: how many frames that is; 1 where the plan has no open batch.
             take: puts on the stream what fetches of the outputs' buffers what is wanted; `collect`
                 then has no outputs, `whole` gets them. None: they are copied whole.
 
@@ -331,8 +331,8 @@ class TensorRTEngine:
                 self._check_batch(array.shape[0], f"input {spec} has")
 
     def _check_batch(self, batch: int, what: str = "there is") -> None:
-        fixed = self._border.largest[self.inputs[0].name][:1]
-        least, most = self._border.batches or (fixed or (1,)) * 2
+        # What has no open batch takes one run's worth, whatever its first axes are.
+        least, most = self._border.batches or (1, 1)
         if not least <= batch <= most:
             raise EngineError(
                 f"{what} a batch of {batch}; the plan was compiled for {least} to {most}; compile "
