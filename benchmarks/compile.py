@@ -9,7 +9,8 @@ third weighted node spared), FP8 where the target has it, and migrated (every we
 channels centred and aligned). Each is compiled for one compute capability at a time, in a process
 of its own: seconds of parser and builder, peak memory of the process, size of the plan, kernels,
 and bytes that they move for a frame. Calibrated on random inputs: types and placement decide
-here, values do not. Fails where a node that was to be an integer is not, or a model is refused.
+here, values do not. Which form a build takes of all these, choice.py measures. Fails where a node
+that was to be an integer is not, or a model is refused.
 """
 
 from __future__ import annotations
