@@ -31,6 +31,10 @@ benchmarks: demo
 	$(BIN)/python benchmarks/load.py --bundle out/demo/bundle
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/mixed_precision.py
+	$(BIN)/python benchmarks/kinds.py
+	$(BIN)/python benchmarks/compile.py
+	$(BIN)/python benchmarks/choice.py
+	$(BIN)/python benchmarks/multi_camera.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/thresholds.py
 	$(BIN)/python benchmarks/peers.py
