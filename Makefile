@@ -34,7 +34,6 @@ benchmarks: demo
 	$(BIN)/python benchmarks/kinds.py
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/choice.py
-	$(BIN)/python benchmarks/multi_camera.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/thresholds.py
 	$(BIN)/python benchmarks/peers.py
