@@ -407,6 +407,7 @@ REGIONS = {
     "compile": of("compile", plan_tables.compiled),
     "load": of("load", plan_tables.load),
     "gpu": of("gpu", plan_tables.on_card, NO_CARD),
+    "choice": of("choice", plan_tables.chosen),
     "kinds": of("kinds", kinds),
 }
 

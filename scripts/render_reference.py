@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from av_compress.cli import replay
 from av_compress.compress.emit.kinds import KINDS
+from av_compress.compress.lint.differences import DIFFERENCES
 from av_compress.compress.lint.rule import Severity, Subject
 from av_compress.compress.lint.table import RULES
 from av_compress.compress.lint.targets import TARGETS
@@ -40,6 +41,7 @@ from av_compress.engines.manifest import (
     Manifest,
 )
 from av_compress.engines.measurements import Measurements, SpeedRecord
+from av_compress.engines.variants import ChoiceRecord, VariantRecord
 from av_compress.validation import load_schema
 
 PAGES = (
@@ -151,8 +153,16 @@ def parameters() -> str:
 
 
 def multi_parameters() -> str:
-    """Tabulate what the node of several cameras has beside the parameters of the other."""
-    schema = load_schema("multi_camera_detector")["$defs"]["parameters"]
+    return more_parameters("multi_camera_detector")
+
+
+def lidar_parameters() -> str:
+    return more_parameters("lidar_detector")
+
+
+def more_parameters(node: str) -> str:
+    """Tabulate what a node has beside the parameters of camera_detector."""
+    schema = load_schema(node)["$defs"]["parameters"]
     known = load_schema("camera_detector")["$defs"]["parameters"]["properties"]
     more = {name: entry for name, entry in schema["properties"].items() if name not in known}
     return reference({**schema, "properties": more})
@@ -260,6 +270,13 @@ def lint_rules() -> str:
     return "\n\n".join(parts)
 
 
+def differences() -> str:
+    """Tabulate where TensorRT for RTX and `tensorrt` differ, and where that is from."""
+    found = [(code(one.rule), one.rtx, one.tensorrt, one.source) for one in DIFFERENCES]
+    headers = ("rule", "TensorRT for RTX 1.7, tried", "`tensorrt`, not tried", "source")
+    return table(headers, found, left=4)
+
+
 def some_targets(names: frozenset[str]) -> str:
     others = [code(name) for name in TARGETS if name not in names]
     if not others:
@@ -277,6 +294,8 @@ RECORDS = {
     "`gate` of an artefact": GateRecord,
     "`attempts` of an artefact": AttemptRecord,
     "`checks` of an attempt": CheckRecord,
+    "`choice` of an artefact": ChoiceRecord,
+    "an entry of `variants`": VariantRecord,
 }
 TIMES = {"`measurements.json`": Measurements, "`speed`": SpeedRecord}
 
@@ -302,10 +321,12 @@ REGIONS = {
     "conditions": conditions,
     "parameters": parameters,
     "multi_parameters": multi_parameters,
+    "lidar_parameters": lidar_parameters,
     "targets": targets,
     "target_sources": target_sources,
     "severities": severities,
     "lint_rules": lint_rules,
+    "differences": differences,
 }
 
 

@@ -25,9 +25,15 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from av_compress.compress.emit.quantize import quantize
+from av_compress.compress.emit.quantize import adapt_rules, narrow_plan, quantize
 from av_compress.compress.emit.simulate import simulate_half
-from av_compress.compress.plan.precision import NodeRule, Precision, PrecisionRules, make_plan
+from av_compress.compress.plan.precision import (
+    NodeRule,
+    Precision,
+    PrecisionRules,
+    WeightScales,
+    make_plan,
+)
 from av_compress.errors import ConfigError, ModelError
 
 
@@ -90,6 +96,45 @@ def test_weights_by_hand():
     values = constants(emitted)
     np.testing.assert_allclose(values["c0_scale"], [0.5 / 127, 2.0 / 127], rtol=1e-6)
     np.testing.assert_allclose(values["image_scale"], 3.0 / 127, rtol=1e-6)
+
+
+def test_one_scale_for_a_weight_by_hand():
+    net = Network(0, channels=1, side=3)
+    net.conv("image", 2, 1)
+    weight = np.array([[[[0.5]]], [[[-2.0]]]], np.float32)
+    net.constants[0].CopyFrom(numpy_helper.from_array(weight, net.constants[0].name))
+    model = onnx.shape_inference.infer_shapes(net.model(19))
+    plan = make_plan(model, replace(FP32_RULES, weight_scales=WeightScales.TENSOR))
+    emitted = quantize(model, plan, {"image": (-1.0, 3.0)}, {}, "tensorrt")
+    values = constants(emitted)
+    assert values["c0_scale"].shape == values["c0_zero_point"].shape == ()
+    np.testing.assert_allclose(values["c0_scale"], 2.0 / 127, rtol=1e-6)
+    (pair,) = (n for n in emitted.graph.node if n.output[0] == "c0_quantized")
+    assert not pair.attribute
+
+
+@pytest.mark.parametrize("emitter", ["cpu", "cpu_dynamic", "weight_only"])
+def test_forms_that_lose_nothing_by_many_scales_keep_them(emitter):
+    wanted = replace(EVERYTHING, weight_scales=WeightScales.TENSOR)
+    assert adapt_rules(wanted, emitter).weight_scales is WeightScales.CHANNEL
+    assert adapt_rules(wanted, "tensorrt").weight_scales is WeightScales.TENSOR
+
+
+@pytest.mark.parametrize("emitter", ["tensorrt", "tensorrt_8", "tensorrt_fp8"])
+def test_a_plan_keeps_its_weight_scales_whatever_is_done_to_it(model, emitter):
+    wanted = replace(EVERYTHING, weight_scales=WeightScales.TENSOR)
+    plan = make_plan(model, wanted)
+    some = min(plan.quantised())
+    for one in (plan, plan.in_fp32(), plan.spared({some: ""}), plan.with_notes({some: "note"})):
+        assert narrow_plan(model, one, emitter).weight_scales is WeightScales.TENSOR
+    emitted, _ = quantised(model, wanted, emitter)
+    values, made = constants(emitted), producers(emitted)
+    weights = [made[n.input[1]] for n in emitted.graph.node if n.op_type == "Conv"]
+    assert {values[pair.input[1]].shape for pair in weights} == {()}
+    judged = simulate_half(emitted)
+    limit = 15 if emitter == "tensorrt_fp8" else 20
+    for sample in samples(model):
+        assert sqnr_db(run(model, sample)[0], run(judged, sample, exact=True)[0]) > limit
 
 
 @pytest.mark.parametrize("emitter", ["tensorrt", "cpu"])

@@ -14,11 +14,11 @@ from hypothesis.extra.numpy import arrays
 from onnx import helper
 
 from av_compress.compress.emit.holds import scale_fits
-from av_compress.compress.emit.insertion import symmetric_weight
+from av_compress.compress.emit.insertion import WeightGrid, symmetric_weight
 from av_compress.compress.emit.tensorrt import weight_grid
 from av_compress.compress.graph import GraphIndex
 from av_compress.compress.layers import Layer
-from av_compress.compress.plan.precision import Precision, PrecisionPlan
+from av_compress.compress.plan.precision import Precision, PrecisionPlan, WeightScales
 from av_compress.compress.refine import moments as moments_module
 from av_compress.compress.refine.moments import Moments, collect_moments
 from av_compress.compress.refine.patches import patches
@@ -117,7 +117,7 @@ def test_compensation_moves_outputs_less_than_rounding_to_nearest(seed, outputs,
     covariance = mixing @ mixing.T + 0.02 * np.eye(inputs)
     weights = rng.normal(size=(outputs, inputs))
     scales = np.abs(weights).max(axis=1) / levels
-    rounded = compensated(weights, covariance, scales, levels)
+    rounded = compensated(weights, covariance, scales, levels, np.ones(outputs, bool))
     steps = rounded / scales[:, None]
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-6)
     assert np.abs(steps).max() <= levels + 1e-6
@@ -134,7 +134,7 @@ def test_compensation_gains_decibels_where_inputs_are_alike():
     weights = rng.normal(size=(32, 64))
     scales = np.abs(weights).max(axis=1) / 127
     nearest = np.rint(weights / scales[:, None]) * scales[:, None]
-    rounded = compensated(weights, covariance, scales, 127)
+    rounded = compensated(weights, covariance, scales, 127, np.ones(32, bool))
     assert error(weights, rounded, covariance) < 0.2 * error(weights, nearest, covariance)
 
 
@@ -171,12 +171,40 @@ def test_what_was_rounded_is_stored_as_it_is(group, smallest):
     moments = Moments(np.zeros((group, fan)), np.stack([np.eye(fan)] * group))
     grid = weight_grid(PrecisionPlan(Precision.FP16, ()))
     assert grid is not None
-    rounded = round_weight(layer, moments, grid.levels, grid.snap).weight
+    rounded = round_weight(layer, moments, grid).weight
     how = symmetric_weight(rounded, 0, grid.levels)
     scales = grid.snap(how.scale).astype(np.float64).reshape(16, 1, 1, 1)
     steps = rounded.astype(np.float64) / scales
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
     assert np.abs(steps).max() <= 127 + 1e-4
+
+
+@pytest.mark.parametrize("base", [Precision.FP16, Precision.FP32])
+@pytest.mark.parametrize("group", [1, 4])
+def test_with_one_scale_what_was_rounded_is_stored_as_it_is(group, base):
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(16, 16 // group, 3, 3)) * np.geomspace(1, 0.05, 16).reshape(
+        16, 1, 1, 1
+    )
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="c", group=group)
+    fan = 9 * 16 // group
+    mixing = rng.normal(size=(fan, fan // 4))
+    covariance = mixing @ mixing.T + 0.01 * np.eye(fan)
+    moments = Moments(np.zeros((group, fan)), np.stack([covariance] * group))
+    layer = Layer(node, weight.astype(np.float32), group)
+    grid = weight_grid(PrecisionPlan(base, (), WeightScales.TENSOR))
+    assert grid is not None
+    rounded = round_weight(layer, moments, grid).weight.astype(np.float64)
+    # As the form finds its one scale: by the largest magnitude of the tensor.
+    scale = float(grid.snap(symmetric_weight(rounded.astype(np.float32), None, 127).scale))
+    steps = rounded / scale
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
+    assert np.abs(steps).max() == pytest.approx(127)
+    # Only what sets the scale is at the end of the range: small outputs stay small.
+    assert (np.abs(steps).reshape(16, -1).max(axis=1) > 126.5).sum() == 1
+    nearest = np.clip(np.rint(weight / scale), -127, 127) * scale
+    outputs = [values.reshape(16, -1) for values in (weight, rounded, nearest)]
+    assert error(outputs[0], outputs[1], covariance) < error(outputs[0], outputs[2], covariance)
 
 
 def test_a_dead_channel_hides_no_scale_that_fp16_does_not_hold():
@@ -200,7 +228,7 @@ def test_the_bias_takes_what_rounding_moves_on_average(tmp_path, groups):
     feeds = correlated(model, 4)
     layer = conv_layer(model)
     ((_, moments),) = collect_moments(model, [layer.name], feeds)
-    rounded = round_weight(layer, moments, 7)
+    rounded = round_weight(layer, moments, WeightGrid(7, np.float32))
     # Whoever quantises by the largest magnitude finds whole numbers of steps.
     how = symmetric_weight(rounded.weight, 0, 7)
     steps = rounded.weight / how.scale.reshape(-1, 1, 1, 1)

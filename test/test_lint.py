@@ -22,9 +22,10 @@ from av_compress.cli.lint import TARGET_NAMES
 from av_compress.cli.main import main
 from av_compress.compress.emit import quantize as forms
 from av_compress.compress.emit.quantize import quantize, tensors_to_observe
+from av_compress.compress.lint.differences import DIFFERENCES
 from av_compress.compress.lint.lint import broken, lint_model, refuse_broken_form
 from av_compress.compress.lint.table import RULES
-from av_compress.compress.lint.targets import EVERY, TARGETS, find_target
+from av_compress.compress.lint.targets import EVERY, TARGETS, TENSORRT, find_target
 from av_compress.compress.observe.calibrate import Calibrator
 from av_compress.compress.plan.precision import make_plan
 from av_compress.errors import ModelError, UsageError
@@ -50,11 +51,26 @@ def test_the_table_is_whole():
     assert tuple(TARGETS) == TARGET_NAMES
 
 
+def test_every_rule_on_which_rtx_and_tensorrt_differ_says_how_and_by_what_source():
+    known = {rule.id: rule for rule in RULES}
+    named = [one.rule for one in DIFFERENCES]
+    assert len(set(named)) == len(named)
+    assert set(named) <= set(known)
+    for one in DIFFERENCES:
+        assert one.rtx
+        assert one.tensorrt
+        assert one.source
+    apart = {
+        name for name, rule in known.items() if rule.targets & TENSORRT not in (set(), TENSORRT)
+    }
+    assert apart <= set(named)
+
+
 def test_every_fact_of_a_target_has_a_source():
     for target in TARGETS.values():
         assert set(target.sources) == {
             *("opset_min", "opset_max", "types", "quantised", "symmetric", "half_scales"),
-            "unsupported",
+            *("mixed_scales", "unsupported"),
         }
         assert target.opset_min < target.opset_max
         assert target.quantised <= target.types
@@ -198,7 +214,9 @@ def test_each_form_is_for_its_own_target(network: onnx.ModelProto):
     assert not lint_model(serving, "cpu")
     for target in ("tensorrt-10.3", "tensorrt-10.16", "tensorrt-11", "rtx-1.7"):
         assert not broken(lint_model(compiled, target))
-        assert "zero-point-uint8" in rules(serving, target)
+        # Parsers up to 10.3 refuse what later ones take for INT8.
+        named = "zero-point-uint8-refused" if target == "tensorrt-10.3" else "zero-point-uint8"
+        assert named in rules(serving, target)
     swapped = rules(compiled, "cpu")
     assert set(swapped["weight-saturates"]) == plan.quantised()
     assert "signed-activation" in swapped
@@ -221,7 +239,9 @@ def test_the_build_refuses_a_form_that_breaks_a_rule(network, monkeypatch):
         emit=lambda *_: wrong,
     )
     monkeypatch.setitem(forms.EMITTERS, "tensorrt", emitter)
-    with pytest.raises(ModelError, match=r"x_q: makes UINT8 \[zero-point-uint8\].*weight-axis"):
+    with pytest.raises(
+        ModelError, match=r"x_q: makes UINT8 \[zero-point-uint8-refused\].*weight-axis"
+    ):
         quantize(network, plan, ranges, {}, "tensorrt")
 
 

@@ -53,6 +53,12 @@ def legal() -> Iterator[Case]:
     yield Case("one weight scale", one.model())
     alone = convolution().const("w_scale", np.full(1, 0.01, np.float32))
     yield Case("a vector of one weight scale", alone.const("w_zero", np.zeros(1, np.int8)).model())
+    half = convolution(np.float16).const("w_scale", np.float16(0.01)).const("w_zero", np.int8(0))
+    yield Case("one FP16 weight scale", half.model())
+    single = convolution(np.float16).const("w", np.ones((1, 16, 3, 3), np.float16))
+    single.const("w_scale", np.full(1, 0.01, np.float16)).const("w_zero", np.zeros(1, np.int8))
+    single.const("b", np.zeros(1, np.float16)).output("y", [1, 1, 8, 8], HALF)
+    yield Case("one FP16 weight scale, one output channel", single.model())
     stored = convolution().drop("w_q").const("w_q", np.full((16, 16, 3, 3), -128, np.int8))
     yield Case("stored weights, -128", stored.model())
     negative = convolution(axis=-4)
@@ -173,14 +179,45 @@ def refused_values() -> Iterator[Case]:
     yield Case("zero point is an input", draft.model(), ("zero-point-dynamic",) * 2)
 
 
+def one_half_scale(stored: bool) -> Draft:
+    """Return a convolution in FP16 whose weight has one scale, in a vector."""
+    draft = convolution(np.float16).const("w_scale", np.full(1, 0.01, np.float16))
+    draft.const("w_zero", np.zeros(1, np.int8))
+    if stored:
+        draft.drop("w_q").const("w_q", np.full((16, 16, 3, 3), 5, np.int8))
+    return draft
+
+
 def refused_types() -> Iterator[Case]:
     draft = convolution().before("conv", "DequantizeLinear", "b_q b_scale b_zero", "b_d", axis=0)
     draft.const("b_q", np.arange(16, dtype=np.int32)).const("b_zero", np.zeros(16, np.int32))
     draft.const("b_scale", np.full(16, 1e-3, np.float32)).rewire("conv", 2, "b_d")
     yield Case("INT32 bias", draft.model(), ("int32-dequantised",))
     draft = convolution(np.float16).const("x_scale", np.float32(0.05))
-    mixed = ("mixed-types", "mixed-types", "not-standard")
+    mixed = ("scale-type", "mixed-types", "not-standard")
     yield Case("FP32 scale, FP16 tensor", draft.model(), mixed)
+    draft = convolution().const("x_half", np.float16(0.05)).rewire("x_d", 1, "x_half")
+    mixed = ("mixed-types", "not-standard")
+    yield Case("FP16 scale of DequantizeLinear alone", draft.model(), mixed)
+    draft = convolution().const("x_scale", np.float16(0.05))
+    mixed = ("scale-type", "mixed-types", "not-standard")
+    yield Case("FP16 scale of both, FP32 tensor", draft.model(), mixed)
+    for stored in (False, True):
+        draft = one_half_scale(stored)
+        yield Case(f"one FP16 scale, stored {stored}", draft.model(), ("half-scale-of-one",))
+    draft = convolution(np.float16, group=CHANNELS).const("w_scale", np.full(1, 0.01, np.float16))
+    draft.const("w_zero", np.zeros(1, np.int8))
+    yield Case("one FP16 scale, depthwise", draft.model(), ("half-scale-of-one",))
+    for zero_point in (True, False):
+        draft = convolution().drop("w_q").const("w_q", np.full((16, 16, 3, 3), 5, np.uint8))
+        draft.const("w_zero", np.zeros(16, np.uint8))
+        if not zero_point:
+            del draft.nodes[-2].input[2:]
+        name = f"stored UINT8, zero point {zero_point}"
+        yield Case(name, draft.model(), ("uint8-dequantised",))
+    draft = Draft().input("x", IMAGE, TensorProto.UINT8).const("s", np.float32(0.1))
+    draft.const("z", np.uint8(0)).node("DequantizeLinear", "x s z", "y").output("y", IMAGE)
+    yield Case("UINT8 input dequantised", draft.model(), ("uint8-dequantised",))
     draft = floats(("Add", "x k", "y", {})).const("k", np.ones(8, np.float16))
     yield Case("Half and Float", draft.model(), ("mixed-types", "not-standard"))
     draft = convolution().before("conv", "Cast", "x_d", "x_h", to=HALF).rewire("conv", 0, "x_h")
@@ -268,6 +305,15 @@ def trapped() -> Iterator[Case]:
     yield Case("opset 27", convolution().model(27), ("opset-new",))
     draft = floats(("Gelu", "x", "y", {"domain": "com.microsoft"}))
     yield Case("contributed Gelu", draft.model(com_microsoft=1), ("domain-ignored",), int8=False)
+    broke = ("scale-type", "not-standard")
+    draft = convolution().const("x_half", np.float16(0.05)).rewire("x_q", 1, "x_half")
+    yield Case("FP16 scale of QuantizeLinear alone", draft.model(), broke)
+    draft = convolution().const("w_half", np.full(16, 0.01, np.float16)).rewire("w_q", 1, "w_half")
+    yield Case("FP16 scale of the weight's QuantizeLinear alone", draft.model(), broke)
+    draft = convolution(np.float16).const("x_wide", np.float32(0.05)).rewire("x_q", 1, "x_wide")
+    yield Case("FP32 scale of QuantizeLinear alone, FP16 tensor", draft.model(), broke)
+    alone = one_half_scale(stored=False).drop("x_q", "x_d").rewire("conv", 0, "x")
+    yield Case("weight alone, one FP16 scale", alone.model(), int8=False)
     draft = floats(("Mul", "x k", "y", {})).const("k", np.array(np.inf, np.float32))
     yield Case("infinite constant", draft.model(), ("constant-not-finite",), int8=False)
     draft = floats(("Cast", "k", "c", {"to": HALF}), ("Cast", "c", "f", {"to": 1}))

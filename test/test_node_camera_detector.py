@@ -34,7 +34,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float64
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from av_compress.nodes.camera_detector import CameraDetectorRole
+from av_compress.nodes.camera_detector import CameraReader
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -246,14 +246,14 @@ def test_a_slow_model_serves_the_newest_image(activate, probe, monkeypatch):
     node = activate()
     release = threading.Event()
     started = threading.Event()
-    read = CameraDetectorRole.read
+    read = CameraReader.read
 
     def slow_read(self, message):
         started.set()
         assert release.wait(helpers_node.WAIT_S)
         return read(self, message)
 
-    monkeypatch.setattr(CameraDetectorRole, "read", slow_read)
+    monkeypatch.setattr(CameraReader, "read", slow_read)
     publisher = probe.publisher(Image, IMAGE)
     publisher.publish(raw_image(0))
     assert started.wait(helpers_node.WAIT_S)

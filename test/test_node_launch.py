@@ -35,6 +35,13 @@ ARGUMENTS = {
         "output_detections",
         "output_label_info",
     },
+    "lidar_detector": {
+        *COMMON,
+        "input_points",
+        "input_odometry",
+        "output_detections",
+        "output_label_info",
+    },
     "multi_camera_detector": {
         *COMMON,
         "cameras",

@@ -17,7 +17,7 @@ from av_compress.nodes.parameters import declare_parameters, parameter_specs, re
 from av_compress.validation import load_schema, validate
 
 SCHEMA, MULTI = "camera_detector", "multi_camera_detector"
-SCHEMAS = (SCHEMA, MULTI)
+SCHEMAS = (SCHEMA, MULTI, "lidar_detector")
 SPECS = parameter_specs(SCHEMA)
 ALL = {f"{name}: {spec.name}": spec for name in SCHEMAS for spec in parameter_specs(name)}
 

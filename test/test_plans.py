@@ -44,6 +44,10 @@ def test_layers_are_read_from_the_log():
     assert layer.constant_bytes == 576 + 64
 
 
+def test_an_open_batch_counts_as_one_frame():
+    assert PlanTensor("t", (-1, 4, 10), "Half").bytes == 80
+
+
 def tensor(count: int, dtype: str) -> PlanTensor:
     return PlanTensor("t", (1, count), dtype)
 
@@ -78,6 +82,8 @@ def test_what_was_asked_is_held_against_what_was_made():
     assert [node.node for node in account.differing] == ["second"]
     assert account.nodes[0].padding == 4.0
     assert account.nodes[0].writes == "fp32"
+    # Its own kernel alone: 20 read, 10 written in FP32, 64 weights.
+    assert [node.bytes for node in account.nodes] == [20 + 40 + 64, 40 + 20 + 18, 78, 0]
     # One kernel does two nodes.
     assert account.convolutions == {"fp16 x fp16 -> fp16": 1, "int8 x int8 -> fp32": 1}
     assert account.kernels == 5

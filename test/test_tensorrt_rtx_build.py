@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +26,12 @@ from onnx import numpy_helper
 from av_compress.compress.emit.quantize import narrow_plan
 from av_compress.compress.lint.lint import broken, lint_model
 from av_compress.compress.optimize.prepare import prepare_model
-from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, make_plan
+from av_compress.compress.plan.precision import (
+    PrecisionPlan,
+    PrecisionRules,
+    WeightScales,
+    make_plan,
+)
 
 DETECTORS = ("nanodet_m_320", "light_person_detector", "fastestdet_352")
 
@@ -64,6 +70,21 @@ def test_a_small_network_compiles_to_int8(tmp_path: Path, rules: PrecisionRules,
     assert plan.quantised()
     compiled = check(model, plan, form)
     assert compiled.holds("Half") == (form == "tensorrt")
+
+
+def test_one_scale_for_a_weight_lets_int8_convolutions_write_fp16(tmp_path: Path):
+    model = prepared(residual_network(), tmp_path)
+    written = {}
+    for scales in WeightScales:
+        rules = replace(EVERYTHING, weight_scales=scales)
+        plan = make_plan(model, rules)
+        compiled = check(model, plan)
+        written[scales] = {
+            layer.outputs[0].dtype
+            for layer in compiled.layers
+            if layer.kind == "correlation" and layer.inputs[0].dtype == "Int8"
+        }
+    assert written == {WeightScales.CHANNEL: {"Float"}, WeightScales.TENSOR: {"Half"}}
 
 
 @pytest.mark.shared_data

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from helpers_qdq import IMAGE, Draft, convolution
@@ -23,11 +24,15 @@ from av_compress.engines.tensorrt.compile import compile_plan
 MODEL = convolution().model(17).SerializeToString()
 
 
-def plan_of(module: Any, model: bytes = MODEL, batch: tuple[int, int, int] = (1, 2, 4)) -> bytes:
+def plan_of(module: Any, model: bytes = MODEL) -> bytes:
     if module.__version__.startswith("8"):
         bench = Bench(module, model, 1).flag("INT8")
         return bytes(bench.build())
     capabilities = ADA.capabilities if module.__name__ == "tensorrt_rtx" else ()
+    inputs = onnx.load_model_from_string(model).graph.input
+    extents = [extent for one in inputs for extent in one.type.tensor_type.shape.dim]
+    is_open = not all(extent.HasField("dim_value") for extent in extents)
+    batch = (1, 2, 4) if is_open else (1, 1, 1)
     return compile_plan(module, model, CompileOptions(capabilities, batch=batch)).data
 
 

@@ -27,6 +27,7 @@ from av_compress.compress.plan.precision import PrecisionPlan
 from av_compress.engines.forms import FORMS
 from av_compress.engines.manifest import AttemptRecord, CheckRecord, GateRecord
 from av_compress.engines.measurements import SpeedRecord
+from av_compress.engines.variants import ChoiceRecord
 from av_compress.errors import ConfigError
 from av_compress.fileio import sha256_bytes
 from av_compress.report.conditions import explain_refusal
@@ -90,6 +91,7 @@ class FormOutcome:
         attempts: every candidate, in the order in which they were tried.
         speed: every comparison of times.
         searched: where each search for a mixed candidate ended, in order.
+        choice: its variants, where it was chosen by what a compiler made of them.
 
     """
 
@@ -97,6 +99,7 @@ class FormOutcome:
     attempts: tuple[AttemptRecord, ...]
     speed: tuple[SpeedRecord, ...]
     searched: tuple[Basis, ...]
+    choice: ChoiceRecord | None = None
 
     @property
     def accepted(self) -> bool:
@@ -172,21 +175,41 @@ class Referee:
 
 
 @dataclass
-class _Progress:
-    """What a form's attempts came to so far."""
+class Progress:
+    """What a form's attempts came to so far.
+
+    Attributes:
+        attempts: every candidate, in order.
+        judged: those that were made.
+        searched: where each search for a mixed candidate ended.
+        models: hash -> candidate, of every model.
+
+    """
 
     attempts: list[AttemptRecord] = field(default_factory=list)
     judged: list[Candidate] = field(default_factory=list)
     searched: list[Basis] = field(default_factory=list)
-    # Hash -> candidate, of every model so far.
     models: dict[str, str] = field(default_factory=dict)
 
     def skip(self, kind: str, reason: str) -> None:
+        """Note a candidate that was not made."""
         self.attempts.append(AttemptRecord(kind, "skipped", reason, None, None, None, ()))
 
     def add(self, candidate: Candidate, note: str) -> None:
+        """Note a candidate that was judged."""
         self.judged.append(candidate)
         self.attempts.append(_record(candidate, note))
+
+    def outcome(self, choice: ChoiceRecord | None = None) -> FormOutcome:
+        """Return what became of the form, once a candidate was judged."""
+        return FormOutcome(
+            # The accepted one fails nothing: nothing is nearer.
+            candidate=min(self.judged, key=lambda one: one.distance),
+            attempts=tuple(self.attempts),
+            speed=tuple(one.speed for one in self.judged if one.speed is not None),
+            searched=tuple(self.searched),
+            choice=choice,
+        )
 
 
 def attempt_form(
@@ -205,7 +228,7 @@ def attempt_form(
         ModelError: what was emitted is not valid.
 
     """
-    progress = _Progress()
+    progress = Progress()
     for kind in kinds:
         if kind == "mixed" and referee is not None:
             passed = _attempt_mixed(emitter, maker, referee, progress)
@@ -216,16 +239,10 @@ def attempt_form(
     if not progress.judged:
         reasons = "; ".join(f"{a.candidate}: {a.reason}" for a in progress.attempts)
         raise ConfigError(f"candidates: nothing can be made in the {emitter} form: {reasons}")
-    return FormOutcome(
-        # The accepted one fails nothing: nothing is nearer.
-        candidate=min(progress.judged, key=lambda one: one.distance),
-        attempts=tuple(progress.attempts),
-        speed=tuple(one.speed for one in progress.judged if one.speed is not None),
-        searched=tuple(progress.searched),
-    )
+    return progress.outcome()
 
 
-def _attempt_mixed(emitter: str, maker: Maker, referee: Referee, progress: _Progress) -> bool:
+def _attempt_mixed(emitter: str, maker: Maker, referee: Referee, progress: Progress) -> bool:
     """Search, and search again with a lower aim where the gate's frames lose too much.
 
     Where no search held, the dearest nodes are spared without one, in a few coarse steps: a plan
@@ -246,7 +263,7 @@ def _attempt_mixed(emitter: str, maker: Maker, referee: Referee, progress: _Prog
             # No share of it is less: the next search would be the same.
             break
     return any(
-        _judge(made, "mixed", referee, progress, f"{100 * share:.0f} % left in INT8: ")
+        judge_candidate(made, "mixed", referee, progress, f"{100 * share:.0f} % left in INT8: ")
         for share in SHARES
         if not isinstance(made := maker.spared(emitter, progress.searched[-1], share), Skipped)
     )
@@ -257,7 +274,7 @@ def _attempt(
     kind: str,
     maker: Maker,
     referee: Referee | None,
-    progress: _Progress,
+    progress: Progress,
     aim: float = 1.0,
 ) -> bool:
     made = maker.make(emitter, kind, progress.attempts, aim, progress.searched)
@@ -268,12 +285,22 @@ def _attempt(
     if made.basis.search is not None and referee is not None:
         progress.searched.append(made.basis)
         note = f"searched for a loss of {aim * referee.judge.config.max_loss:.2f}: "
-    return _judge(made, kind, referee, progress, note)
+    return judge_candidate(made, kind, referee, progress, note)
 
 
-def _judge(
-    made: Emitted, kind: str, referee: Referee | None, progress: _Progress, note: str
+def judge_candidate(
+    made: Emitted, kind: str, referee: Referee | None, progress: Progress, note: str
 ) -> bool:
+    """Judge a candidate, unless it is the same model as an earlier one; return whether it passed.
+
+    Args:
+        made: the candidate.
+        kind: `int8`, `mixed`, `fp16` or `fp32`.
+        referee: judges it; None: it is taken as it is.
+        progress: is told of it.
+        note: what stands before the reason.
+
+    """
     emitter, model = made.emitter, serialise(made.model)
     digest = sha256_bytes(model)
     if digest in progress.models:

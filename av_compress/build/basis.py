@@ -164,6 +164,37 @@ def make_bases(
     return bases
 
 
+def rebased(
+    basis: Basis,
+    plan: PrecisionPlan,
+    rules: PrecisionRules,
+    emitter: str,
+    task: Task[Any, Any],
+    samples: SampleSet,
+) -> Basis:
+    """Return a basis of a form for another plan, its weights rounded for that.
+
+    Args:
+        basis: what was calibrated.
+        plan: no more in INT8 than in the basis's own plan; the scales of its weights may differ.
+        rules: of the recipe's precision, for the form.
+        emitter: the form.
+        task: what the model means.
+        samples: the calibration frames.
+
+    Raises:
+        DataError: a sample is not finite; the frame is named.
+
+    """
+    inside = plan.quantised()
+    choices = {name: choice for name, choice in basis.choices.items() if name in inside}
+    refinements = {emitter: Refinement(affines_of(choices))}
+    own = replace(
+        basis, plan=plan, choices=choices, refinements=refinements, alternative=None, search=None
+    )
+    return _rounded(own, rules, [emitter], task, samples) if rules.round else own
+
+
 def emitters_apart(
     recipe: Recipe, rules: PrecisionRules
 ) -> list[tuple[list[str], PrecisionRules]]:

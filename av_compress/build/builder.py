@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from av_compress.build.accounts import Compiler, open_compiler
 from av_compress.build.attempts import (
     FormOutcome,
     Referee,
@@ -26,6 +27,8 @@ from av_compress.build.preparation import prepare, prove_on_frames
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.story import build_report
+from av_compress.build.variants import FORM as COMPILED_FORM
+from av_compress.build.variants import choose_form
 from av_compress.build.versions import tool_versions
 from av_compress.compress.optimize.prepare import PreparedModel
 from av_compress.compress.plan.precision import PrecisionRules
@@ -91,6 +94,8 @@ def build_bundle(
         ConfigError: the recipe does not fit the model or its sources.
         ModelError: the model cannot be compressed.
         DataError: samples are missing or unusable.
+        MissingExtraError: the recipe compiles, and the backend's package is not installed.
+        EngineError: the compiler takes no variant of the form, or wants a device that is not here.
         GateError: no candidate of a form passes every condition of the recipe; the report of the
             refused build is written beside `output`, until one is accepted there.
 
@@ -118,6 +123,8 @@ def build_bundle(
 
 def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
     """Do all of a build but the writing; see `build_bundle`."""
+    # Loaded before anything that takes long: it may be absent.
+    compiler = _compiler(recipe)
     preparation = prepare(recipe)
     task, prepared = preparation.task, preparation.prepared
     rules = PrecisionRules.from_config(recipe.precision)
@@ -134,7 +141,7 @@ def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
         maker = Maker(recipe, prepared, bases, task, samples, reference, journal)
         referee = None if judge is None else _referee(recipe, prepared, task, judge)
         forms = {
-            emitter: attempt_form(emitter, recipe.candidates, maker, referee)
+            emitter: _attempt(recipe, emitter, maker, referee, compiler)
             for emitter in recipe.emitters
         }
     # Every basis was calibrated on the same frames in the same way.
@@ -145,9 +152,28 @@ def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
         prepared=prepared,
         judge=judge,
         forms=forms,
-        manifest=_manifest(recipe, task, record, forms),
+        manifest=_manifest(recipe, task, record, forms, compiler),
         measurements=Measurements(describe_machine(), speed),
     )
+
+
+def _compiler(recipe: Recipe) -> Compiler | None:
+    if recipe.compile is None:
+        return None
+    return open_compiler(recipe.compile, recipe.optimize.max_batch)
+
+
+def _attempt(
+    recipe: Recipe,
+    emitter: str,
+    maker: Maker,
+    referee: Referee | None,
+    compiler: Compiler | None,
+) -> FormOutcome:
+    """Choose a form by what a compiler makes of it, or take its candidates in their order."""
+    if emitter != COMPILED_FORM or compiler is None or recipe.compile is None:
+        return attempt_form(emitter, recipe.candidates, maker, referee)
+    return choose_form(maker, referee, compiler, recipe.compile)
 
 
 def _referee(
@@ -168,7 +194,11 @@ def _manifest(
     task: Task[Any, Any],
     calibration: CalibrationRecord,
     forms: Mapping[str, FormOutcome],
+    compiler: Compiler | None,
 ) -> Manifest:
+    versions = tool_versions()
+    if compiler is not None:
+        versions[compiler.backend] = compiler.version
     size = recipe.model.stat().st_size
     return Manifest(
         name=recipe.name,
@@ -178,7 +208,7 @@ def _manifest(
         task=task.config(),
         calibration=calibration,
         artefacts={emitter: _artefact(emitter, form) for emitter, form in forms.items()},
-        versions=tool_versions(),
+        versions=versions,
     )
 
 
@@ -196,4 +226,5 @@ def _artefact(emitter: str, form: FormOutcome) -> ArtefactRecord:
         ),
         gate=candidate.gate,
         attempts=form.attempts,
+        choice=form.choice,
     )

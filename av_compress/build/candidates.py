@@ -12,18 +12,23 @@ from typing import Any
 
 import onnx
 
-from av_compress.build.basis import Basis
+from av_compress.build.basis import Basis, rebased
 from av_compress.build.gates import Judge, make_search_judge
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import BuildSamples
 from av_compress.build.search import Searcher
-from av_compress.compress.emit.quantize import narrow_plan, quantize
+from av_compress.compress.emit.quantize import adapt_rules, narrow_plan, quantize
 from av_compress.compress.emit.simulate import simulate_half
 from av_compress.compress.observe.calibrate import MagnitudeProbe
 from av_compress.compress.observe.statistics import PROBE_FRAMES
 from av_compress.compress.optimize.open_batch import proven_open
 from av_compress.compress.optimize.prepare import PreparedModel
-from av_compress.compress.plan.precision import Precision, PrecisionPlan
+from av_compress.compress.plan.precision import (
+    Precision,
+    PrecisionPlan,
+    PrecisionRules,
+    WeightScales,
+)
 from av_compress.compress.search.journal import Journal
 from av_compress.compress.search.plan_search import affordable, reason
 from av_compress.engines.forms import FORMS
@@ -160,6 +165,28 @@ class Maker:
         known = {s.quantised for b in searched if b.search is not None for s in b.search.steps}
         found = replace(searcher, basis=searcher.measured()).search(aim, known)
         return self._quantised(emitter, "mixed", found)
+
+    def int8_plan(self, emitter: str) -> PrecisionPlan:
+        """Return which nodes of a form the precision rules let be INT8."""
+        basis = self._basis(emitter)
+        return narrow_plan(basis.model, basis.plan, emitter, basis.calibration.magnitudes)
+
+    def planned(self, emitter: str, plan: PrecisionPlan) -> Emitted:
+        """Make a candidate of a plan.
+
+        Args:
+            emitter: the form.
+            plan: `int8_plan`, or that with nodes spared or other scales of weights.
+
+        """
+        basis = self._basis(emitter)
+        if plan.weight_scales is WeightScales.TENSOR:
+            # One scale for all outputs is rounded to where all of them are as they are written.
+            rules = adapt_rules(PrecisionRules.from_config(self.recipe.precision), emitter)
+            frames = self.samples.calibration
+            basis = rebased(basis, plan, rules, emitter, self.task, frames)
+        whole = plan.quantised() == self.int8_plan(emitter).quantised()
+        return self._quantised(emitter, "int8" if whole else "mixed", replace(basis, plan=plan))
 
     def spared(self, emitter: str, searched: Basis, share: float) -> Emitted | Skipped:
         """Make a mixed candidate by the ranking of a search alone.

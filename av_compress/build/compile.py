@@ -149,7 +149,7 @@ def _compile(
     # Reading ONNX models is heavy to import, and a plan that is found needs nothing of it.
     from av_compress.build.plan_parts import account_of_plan, calibration_of, source_of
 
-    timings = _timings(target) if card is not None else None
+    timings = None if card is None else timings_on(target.backend, target.version, target.card)
     options = target.compile_options()
     source = source_of(trt, model, options)
     plan = compile_plan(trt, source, options, watching(_label(store, target)), timings)
@@ -178,9 +178,9 @@ def _label(store: PlanStore, target: PlanTarget) -> str:
     return "compile" if seconds is None else f"compile ({clock(seconds)} the last time)"
 
 
-def _timings(target: PlanTarget) -> TimingCache:
-    """Return what was timed by this version on this card."""
-    which = canonical_json([target.backend, target.version, target.card])
+def timings_on(backend: str, version: str, card: str) -> TimingCache:
+    """Return what was timed by a version on a card; see `machine.card_name`."""
+    which = canonical_json([backend, version, card])
     return TimingCache(cache_folder() / "timing" / f"{sha256_bytes(which.encode())[:16]}.cache")
 
 

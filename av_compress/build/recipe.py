@@ -126,6 +126,30 @@ class SearchConfig:
 
 
 @dataclass(frozen=True)
+class CompileConfig:
+    """How the `tensorrt` form is chosen by what a compiler makes of it.
+
+    Attributes:
+        backend: `tensorrt_rtx` or `tensorrt`.
+        capabilities: compute capabilities to compile for; empty for the backend's default.
+        choose_by: `bytes_moved` or `kernels`; the other one decides between equals.
+        trials: how many plans may be compiled to find the nodes of the mixed variant.
+
+    """
+
+    backend: str = "tensorrt_rtx"
+    capabilities: tuple[str, ...] = ()
+    choose_by: str = "bytes_moved"
+    trials: int = 128
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> CompileConfig:
+        """Make it from the recipe's validated `compile` section."""
+        given = tuple(config.get("capabilities", ()))
+        return CompileConfig(**{**config, "capabilities": given})
+
+
+@dataclass(frozen=True)
 class OptimizeConfig:
     """What may be done to the graph before it is quantised.
 
@@ -168,6 +192,7 @@ class Recipe:
             candidate.
         emitters: which forms to write.
         candidates: what is tried for each form, in order; see `CANDIDATES`.
+        compile: how the `tensorrt` form is chosen; None where nothing is compiled.
         content: the whole recipe as JSON values, defaults filled in.
 
     """
@@ -184,6 +209,7 @@ class Recipe:
     search: SearchConfig | None
     emitters: tuple[str, ...]
     candidates: tuple[str, ...]
+    compile: CompileConfig | None
     content: Mapping[str, Any]
 
     @property
@@ -238,7 +264,11 @@ def _with_defaults(content: Mapping[str, Any], stem: str) -> dict[str, Any]:
         )
     if filled.get("gate") is not None:
         filled["gate"] = _gate_with_defaults(filled["gate"], calibration)
-    return {**filled, "search": _search_with_defaults(filled)}
+    return {
+        **filled,
+        "search": _search_with_defaults(filled),
+        "compile": _compile_with_defaults(filled),
+    }
 
 
 def _gate_with_defaults(gate: Mapping[str, Any], calibration: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,8 +309,19 @@ def _search_with_defaults(filled: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _compile_with_defaults(filled: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return how the `tensorrt` form is compiled; None where it is not."""
+    wanted = filled.get("compile")
+    if wanted is None:
+        return None
+    if "tensorrt" not in filled["emitters"]:
+        raise ConfigError("compile: chooses the form tensorrt, which emitters does not list")
+    return {**asdict(CompileConfig()), "capabilities": [], **wanted}
+
+
 def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
     calibration, search = content["calibration"], content["search"]
+    compiling = content["compile"]
     return Recipe(
         name=content["name"],
         folder=folder,
@@ -294,6 +335,7 @@ def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
         search=None if search is None else SearchConfig(**search),
         emitters=tuple(content["emitters"]),
         candidates=tuple(content["candidates"]),
+        compile=None if compiling is None else CompileConfig.from_config(compiling),
         content=content,
     )
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from av_compress.engines.manifest import ArtefactRecord, AttemptRecord, Manifest
 from av_compress.engines.measurements import Measurements, SpeedRecord
+from av_compress.engines.variants import ChoiceRecord
+from av_compress.report.variants import int8_loses, target_words, variant_lines
 
 _VERDICTS = {"passed": "passed", "failed": "FAILED", "not_judged": "not judged"}
 
@@ -46,6 +48,8 @@ def _artefact_lines(
     if attempt is not None:
         yield from _candidate_lines(record, attempt)
     yield (f"  precision: {record.int8_mac_share:.1%} of multiply-accumulates in INT8 ({nodes})")
+    if record.choice is not None:
+        yield from _choice_lines(record.choice)
     yield from _gate_lines(record)
     for check in attempt.checks[1:] if attempt is not None else ():
         yield f"  {check.gate + ':':<10} {_VERDICTS[check.verdict]}: {check.reason}"
@@ -63,6 +67,15 @@ def _candidate_lines(record: ArtefactRecord, attempt: AttemptRecord) -> Iterator
     for other in record.attempts:
         if other != attempt:
             yield f"             {other.candidate} {other.verdict}: {other.reason}"
+
+
+def _choice_lines(choice: ChoiceRecord) -> Iterator[str]:
+    """List the variants, what the compiler made of each, and what became of it."""
+    yield f"  compiled:  by {target_words(choice)}"
+    if int8_loses(choice):
+        yield "             *** INT8 LOSES: FLOAT COSTS LESS ***"
+    for line in variant_lines(choice):
+        yield f"             {line}"
 
 
 def _gate_lines(record: ArtefactRecord) -> Iterator[str]:

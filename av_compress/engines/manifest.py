@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from av_compress.engines.variants import ChoiceRecord
 from av_compress.errors import BundleError, ConfigError
 from av_compress.fileio import canonical_json
 from av_compress.validation import validate
@@ -158,6 +159,8 @@ class ArtefactRecord:
         gate: its accuracy on the gate samples; None where the recipe has no gate.
         attempts: every candidate of this form, in the order in which they were tried; the one
             that was accepted comes last.
+        choice: the variants of this form and what a compiler made of them; None where the recipe
+            compiles nothing.
 
     """
 
@@ -168,6 +171,7 @@ class ArtefactRecord:
     nodes: tuple[NodeRecord, ...]
     gate: GateRecord | None
     attempts: tuple[AttemptRecord, ...] = ()
+    choice: ChoiceRecord | None = None
 
     @property
     def attempt(self) -> AttemptRecord | None:
@@ -281,13 +285,14 @@ def _manifest(value: dict[str, Any]) -> Manifest:
 
 
 def _artefact(value: dict[str, Any]) -> ArtefactRecord:
-    gate = value["gate"]
+    gate, choice = value["gate"], value.get("choice")
     return ArtefactRecord(
         **{
             **value,
             "nodes": tuple(NodeRecord(**node) for node in value["nodes"]),
             "gate": None if gate is None else GateRecord(**gate),
             "attempts": tuple(_attempt(entry) for entry in value["attempts"]),
+            "choice": None if choice is None else ChoiceRecord.from_json(choice),
         }
     )
 

@@ -152,26 +152,32 @@ def compare_frame(
     of its class that it overlaps most, if by at least `iou_threshold` (COCO's matching).
     """
     overlaps = iou_matrix(candidate.boxes, reference.boxes)
-    closeness = np.where(overlaps >= iou_threshold, overlaps, -np.inf)
-    return agreement_of(reference, candidate, match(reference, candidate, closeness), overlaps)
+    near = same_class(reference, candidate) & (overlaps >= iou_threshold)
+    pairs = match(candidate.scores, np.where(near, overlaps, -np.inf))
+    return agreement_of(reference, candidate, pairs, overlaps)
 
 
-def match(reference: Scored, candidate: Scored, closeness: Doubles) -> npt.NDArray[np.intp]:
-    """Pair boxes of the same class: the candidate's choose in the order of their scores.
+def same_class(reference: Scored, candidate: Scored) -> npt.NDArray[np.bool_]:
+    """Tell which boxes are of one class, bool [candidate's, reference's]."""
+    return np.asarray(candidate.labels[:, None] == reference.labels[None])
+
+
+def match(scores: npt.NDArray[np.floating], closeness: Doubles) -> npt.NDArray[np.intp]:
+    """Pair boxes of two sets: those of the one choose, in the order of their scores.
 
     Args:
-        reference: of one frame.
-        candidate: of the same frame.
-        closeness: float64 [candidate's, reference's], the larger the nearer, -inf where two boxes
-            cannot be the same object. Each takes the nearest that is free.
+        scores: [n], of the candidates, which choose.
+        closeness: float64 [n, m], the larger the nearer a candidate is to what it may choose, -inf
+            where the two cannot be the same object. Each takes the nearest that is free.
 
     Returns:
-        intp [m, 2], indices into reference and candidate.
+        intp [pairs, 2], indices of what was chosen and of the candidate.
 
     """
-    choices = np.where(candidate.labels[:, None] == reference.labels[None], closeness, -np.inf)
+    choices = closeness.copy()
     pairs: list[tuple[int, int]] = []
-    for index in np.argsort(-candidate.scores, kind="stable") if len(reference) else ():
+    hopeful = np.flatnonzero((choices > -np.inf).any(axis=1))
+    for index in hopeful[np.argsort(-scores[hopeful], kind="stable")]:
         partner = int(choices[index].argmax())
         if choices[index, partner] > -np.inf:
             pairs.append((partner, int(index)))

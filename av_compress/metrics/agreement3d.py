@@ -10,7 +10,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from av_compress.metrics.agreement import FrameAgreement, PoseShifts, agreement_of, match
+from av_compress.metrics.agreement import (
+    FrameAgreement,
+    PoseShifts,
+    agreement_of,
+    match,
+    same_class,
+)
 from av_compress.tasks.base import Detections3D
 from av_compress.tasks.boxes3d import bev_iou
 
@@ -73,7 +79,8 @@ def compare_frame_3d(
     The outcome's `iou` is that of footprints, and 0 for pairs by distance that do not overlap.
     """
     closeness = nearness.closeness(candidate.boxes, reference.boxes)
-    pairs = match(reference, candidate, closeness)
+    closeness[~same_class(reference, candidate)] = -np.inf
+    pairs = match(candidate.scores, closeness)
     overlaps = bev_iou(candidate.boxes, reference.boxes)
     before = reference.boxes[pairs[:, 0]].astype(np.float64)
     after = candidate.boxes[pairs[:, 1]].astype(np.float64)

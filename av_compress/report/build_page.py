@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from av_compress.engines.manifest import GateRecord
+from av_compress.engines.manifest import GateRecord, Manifest
 from av_compress.fileio import write_text
-from av_compress.report import build_tables
+from av_compress.report import build_tables, variants
 from av_compress.report.build_data import (
     FP32,
     BuildReport,
@@ -24,6 +25,7 @@ from av_compress.report.build_tables import NAMES, TRUTHS
 from av_compress.report.build_verdict import forms, verdict
 from av_compress.report.numbers import general
 from av_compress.report.page import Picture, render
+from av_compress.report.tables import Table
 
 __all__ = [
     "FP32",
@@ -36,6 +38,17 @@ __all__ = [
     "render_build_report",
     "write_build_report",
 ]
+
+
+@dataclass(frozen=True)
+class CompiledForm:
+    """A form that was chosen by what a compiler made of it, in words and tables."""
+
+    name: str
+    target: str
+    words: str
+    table: Table
+    convolutions: Table
 
 
 def write_build_report(report: BuildReport, path: Path) -> None:
@@ -62,6 +75,7 @@ def render_build_report(report: BuildReport) -> str:
             TRUTHS[truth]: build_tables.class_table(report, truth)
             for truth in build_tables.truths(report)
         },
+        choices=_choices(manifest),
         cost=build_tables.cost_table(report),
         speed=build_tables.speed_table(measurements) if measurements else None,
         machine=measurements.machine if measurements else "",
@@ -83,10 +97,24 @@ def render_build_report(report: BuildReport) -> str:
     )
 
 
+def _choices(manifest: Manifest) -> list[CompiledForm]:
+    return [
+        CompiledForm(
+            name=NAMES[name],
+            target=variants.target_words(one.choice),
+            words=variants.choice_words(one.choice),
+            table=variants.variant_table(one.choice),
+            convolutions=variants.convolution_table(one.choice),
+        )
+        for name, one in sorted(manifest.artefacts.items())
+        if one.choice is not None
+    ]
+
+
 def _plots(report: BuildReport) -> dict[str, list[Picture]]:
     """Draw what there is to draw: topic -> pictures."""
     # Plots take a second to import, which what only needs the data does not have to pay.
-    from av_compress.report import build_plots, search_plots
+    from av_compress.report import build_plots, search_plots, variant_plots
 
     order = list(report.macs)
     searches = sorted(report.searches.items())
@@ -102,6 +130,7 @@ def _plots(report: BuildReport) -> dict[str, list[Picture]]:
         ],
         "share": [picture for picture in shares if picture is not None],
         "latency": [search_plots.latency(timed)] if timed else [],
+        "compiled": variant_plots.moved(report.manifest),
         "size": [build_plots.sizes(report)],
         "precision": [build_plots.precision(report)] if report.macs else [],
         "ranges": [build_plots.ranges(worst)] if worst else [],

@@ -16,6 +16,7 @@ from av_compress.report.conditions import explain_refusal
 from av_compress.report.numbers import fixed, milliseconds, percent, signed, size
 from av_compress.report.page import Fact, Verdict
 from av_compress.report.tables import Tone
+from av_compress.report.variants import int8_loses
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def _line(report: BuildReport, name: str, artefact: ArtefactRecord) -> str:
         parts.append(f"{fixed(speed.speedup)} times as fast as {speed.against.upper()}")
     share = percent(artefact.bytes / report.manifest.source.bytes, 0)
     parts.append(f"{share} of the source’s size")
+    if artefact.choice is not None and int8_loses(artefact.choice):
+        parts.append("INT8 loses on this compiler")
     # A figure and its unit stay on one line.
     text = f"{NAMES[name]}, {_kind(artefact)}: {', '.join(parts)}."
     return text.replace(" %", "\u00a0%")

@@ -25,7 +25,7 @@ _REFERENCE_WIDTH = 960
 _COMPARISON_SCALE = 1.1
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 # BGR of the report's red and orange, and of what both models see.
-_MISSED, _EXTRA, _AGREED = (29, 49, 255), (0, 165, 255), (225, 225, 225)
+MISSED, EXTRA, AGREED = (29, 49, 255), (0, 165, 255), (225, 225, 225)
 
 
 @cache
@@ -73,13 +73,13 @@ def annotate_disagreement(
     factor = width / pixels.shape[1]
     before, after = _resized(pixels, factor), _resized(pixels, factor)
     sides = (
-        (before, reference, agreement.pairs[:, 0], agreement.missed, _MISSED),
-        (after, record.result, agreement.pairs[:, 1], agreement.extra, _EXTRA),
+        (before, reference, agreement.pairs[:, 0], agreement.missed, MISSED),
+        (after, record.result, agreement.pairs[:, 1], agreement.extra, EXTRA),
     )
     for picture, result, agreed, alone, color in sides:
         for index in agreed[::-1]:
             box, score = result.boxes[index] * factor, result.scores[index]
-            _draw(picture, box, f"{score:.2f}", _AGREED, _COMPARISON_SCALE)
+            _draw(picture, box, f"{score:.2f}", AGREED, _COMPARISON_SCALE)
         for index in alone[::-1]:
             box, score = result.boxes[index] * factor, result.scores[index]
             text = f"{class_names[int(result.labels[index])]} {score:.2f}"
@@ -99,15 +99,25 @@ def _draw(
     """Draw a box and its label, above the box or inside where there is no room above it."""
     left, top, right, bottom = (round(float(value)) for value in corners)
     cv2.rectangle(picture, (left, top), (right, bottom), color, max(1, round(2 * scale)))
+    tag(picture, text, (left, top), color, scale)
+
+
+def tag(picture: Pixels, text: str, corner: tuple[int, int], color: Color, scale: float) -> None:
+    """Write on a plate of a colour whose lower left corner is given, or below it at the top."""
+    left, top = corner
     font, size, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * scale, max(1, round(scale))
-    # OpenCV's fonts have no letters beyond ASCII.
-    text = text.encode("ascii", "replace").decode()
+    text = printable(text)
     (width, height), baseline = cv2.getTextSize(text, font, size, weight)
     left = max(0, min(left, picture.shape[1] - width))
     foot = max(top, height + baseline)
-    corner = (left, foot - height - baseline)
-    cv2.rectangle(picture, corner, (left + width, foot), color, -1)
+    upper = (left, foot - height - baseline)
+    cv2.rectangle(picture, upper, (left + width, foot), color, -1)
     blue, green, red = color
     bright = 0.114 * blue + 0.587 * green + 0.299 * red > 110
     ink = _BLACK if bright else _WHITE
     cv2.putText(picture, text, (left, foot - baseline), font, size, ink, weight, cv2.LINE_AA)
+
+
+def printable(text: str) -> str:
+    """Return what OpenCV's fonts can write: they have no letters beyond ASCII."""
+    return text.encode("ascii", "replace").decode()

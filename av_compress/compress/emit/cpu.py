@@ -26,7 +26,7 @@ from av_compress.compress.emit.insertion import (
     weight_axis,
 )
 from av_compress.compress.graph import WEIGHTED, GraphIndex, is_depthwise, text_attribute
-from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
+from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, WeightScales
 from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 63
@@ -72,9 +72,10 @@ class _Region:
 def adapt(rules: PrecisionRules) -> PrecisionRules:
     """Migrate no scales: what integer kernels make has one scale for all channels anyway.
 
-    In front of a multiplication that undoes a migration, small channels are lost already.
+    In front of a multiplication that undoes a migration, small channels are lost already. A scale
+    for each output channel costs these kernels nothing.
     """
-    return replace(rules, migrate=False)
+    return replace(rules, migrate=False, weight_scales=WeightScales.CHANNEL)
 
 
 def narrow(

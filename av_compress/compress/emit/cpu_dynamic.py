@@ -24,13 +24,13 @@ from av_compress.compress.emit.insertion import (
 )
 from av_compress.compress.graph import GraphIndex, attribute, float_attribute
 from av_compress.compress.names import Names
-from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
+from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, WeightScales
 from av_compress.tensors import Array
 
 
 def adapt(rules: PrecisionRules) -> PrecisionRules:
     """Quantise products with a single row too: a quarter of the matrix is read."""
-    return replace(rules, migrate=False, gemv=True)
+    return replace(rules, migrate=False, gemv=True, weight_scales=WeightScales.CHANNEL)
 
 
 def narrow(

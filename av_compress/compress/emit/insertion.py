@@ -15,6 +15,7 @@ from onnx import helper
 
 from av_compress.compress.graph import attribute
 from av_compress.compress.names import Names
+from av_compress.compress.plan.precision import WeightScales
 from av_compress.tensors import Array
 
 QUANTIZED, DEQUANTIZED = "_quantized", "_dequantized"
@@ -56,11 +57,13 @@ class WeightGrid:
     Attributes:
         levels: largest number of steps from zero.
         snap: rounds float32 scales to what the form stores.
+        scales: how many each weight has.
 
     """
 
     levels: int
     snap: Callable[[Array], Array]
+    scales: WeightScales = WeightScales.CHANNEL
 
 
 class Inserter:

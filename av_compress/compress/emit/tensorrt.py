@@ -26,7 +26,7 @@ from av_compress.compress.emit.insertion import (
     weight_axis,
 )
 from av_compress.compress.graph import WEIGHTED, GraphIndex
-from av_compress.compress.plan.precision import Precision, PrecisionPlan
+from av_compress.compress.plan.precision import Precision, PrecisionPlan, WeightScales
 from av_compress.tensors import Array
 
 WEIGHT_LEVELS = 127
@@ -52,13 +52,13 @@ def narrow(
         else n
         for n in plan.nodes
     ]
-    return PrecisionPlan(plan.base, tuple(nodes))
+    return replace(plan, nodes=tuple(nodes))
 
 
 def weight_grid(plan: PrecisionPlan) -> WeightGrid | None:
     """See `quantize.weight_grid`."""
     half = plan.base is Precision.FP16
-    return WeightGrid(WEIGHT_LEVELS, lambda scale: _stored(half, scale))
+    return WeightGrid(WEIGHT_LEVELS, lambda scale: _stored(half, scale), plan.weight_scales)
 
 
 def tensors_to_observe(model: onnx.ModelProto, plan: PrecisionPlan) -> tuple[str, ...]:
@@ -109,7 +109,8 @@ def place(
     for node in _quantised(index, plan):
         value = index.weight(node)
         if value is not None:
-            how = weight(value, weight_axis(node))
+            shared = plan.weight_scales is WeightScales.TENSOR
+            how = weight(value, None if shared else weight_axis(node))
             inserter.quantise_input(node, WEIGHTED[node.op_type], _scaled_for(half, how))
     emitted = inserter.write()
     if not half:

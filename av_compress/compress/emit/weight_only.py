@@ -20,7 +20,7 @@ from av_compress.compress.emit.insertion import (
     weight_axis,
 )
 from av_compress.compress.graph import WEIGHTED, GraphIndex
-from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules
+from av_compress.compress.plan.precision import PrecisionPlan, PrecisionRules, WeightScales
 
 WEIGHT_LEVELS = 127
 
@@ -33,6 +33,7 @@ def adapt(rules: PrecisionRules) -> PrecisionRules:
         prediction=True,
         depthwise=True,
         migrate=False,
+        weight_scales=WeightScales.CHANNEL,
         gemv=True,
         min_channels=1,
     )

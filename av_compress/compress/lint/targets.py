@@ -66,6 +66,8 @@ class Target:
         quantised: element types that QuantizeLinear may make.
         symmetric: zero points have to be zero.
         half_scales: scales of QuantizeLinear and DequantizeLinear may be FP16.
+        mixed_scales: QuantizeLinear takes a scale of another float type than its tensor's, against
+            the standard.
         unsupported: operators of the standard that it does not read.
         sources: field -> where the fact is from, and whether it was tried.
 
@@ -79,6 +81,7 @@ class Target:
     quantised: frozenset[int]
     symmetric: bool
     half_scales: bool
+    mixed_scales: bool
     unsupported: frozenset[str]
     sources: Mapping[str, str]
 
@@ -105,6 +108,7 @@ _PAGE_86 = f"onnx-tensorrt, branch 8.6-GA, docs/operators.md; {_UNTRIED}"
 _PAGE_101 = f"onnx-tensorrt, branch 10.1-GA, docs/operators.md (10.3's is not kept); {_UNTRIED}"
 _PAGE_1015 = f"onnx-tensorrt, docs/operators.md of 10.15, the nearest that was found; {_UNTRIED}"
 _PAGE_11 = f"TensorRT release notes: opset 25 came with 11.5, 11.0 to 11.4 read 24; {_UNTRIED}"
+_STANDARD = f"the standard's rule; nothing says that it is not held to; {_UNTRIED}"
 _TRIED = "tried: parsed and built by tensorrt_rtx 1.7.1.116 for SM89"
 
 TARGETS: Mapping[str, Target] = {
@@ -119,6 +123,7 @@ TARGETS: Mapping[str, Target] = {
             quantised=frozenset({TensorProto.INT8}),
             symmetric=True,
             half_scales=False,
+            mixed_scales=False,
             unsupported=_UNREAD | _WINDOWS,
             sources={
                 "opset_min": f"NVIDIA's opset guide: backward support from 9; {_UNTRIED}",
@@ -127,6 +132,7 @@ TARGETS: Mapping[str, Target] = {
                 "quantised": f"{_PARSER_86} (FP8 only by its own TRT_FP8QuantizeLinear)",
                 "symmetric": _PARSER_86,
                 "half_scales": f"{_PARSER_86} (reads the bytes of a scale as FP32)",
+                "mixed_scales": f"NVIDIA's operator page of 8.6.1: scales are FP32; {_UNTRIED}",
                 "unsupported": _PAGE_86,
             },
         ),
@@ -139,6 +145,7 @@ TARGETS: Mapping[str, Target] = {
             quantised=_QUANTISED_10,
             symmetric=True,
             half_scales=True,
+            mixed_scales=False,
             unsupported=_UNREAD_BY_10 | _WINDOWS,
             sources={
                 "opset_min": _PAGE_101,
@@ -147,6 +154,7 @@ TARGETS: Mapping[str, Target] = {
                 "quantised": _PARSER_101,
                 "symmetric": _PARSER_101,
                 "half_scales": _PARSER_101,
+                "mixed_scales": _STANDARD,
                 "unsupported": _PAGE_101,
             },
         ),
@@ -159,6 +167,7 @@ TARGETS: Mapping[str, Target] = {
             quantised=_QUANTISED_11,
             symmetric=True,
             half_scales=True,
+            mixed_scales=False,
             unsupported=_UNREAD_BY_10,
             sources={
                 "opset_min": _PAGE_1015,
@@ -167,6 +176,7 @@ TARGETS: Mapping[str, Target] = {
                 "quantised": _PAGE_1015,
                 "symmetric": _PAGE_1015,
                 "half_scales": _PARSER_101,
+                "mixed_scales": _STANDARD,
                 "unsupported": _PAGE_1015,
             },
         ),
@@ -179,6 +189,7 @@ TARGETS: Mapping[str, Target] = {
             quantised=_QUANTISED_11,
             symmetric=True,
             half_scales=True,
+            mixed_scales=False,
             unsupported=_UNREAD_BY_10,
             sources={
                 "opset_min": f"NVIDIA's opset guide: backward support from 9; {_UNTRIED}",
@@ -187,6 +198,7 @@ TARGETS: Mapping[str, Target] = {
                 "quantised": _PAGE_1015,
                 "symmetric": _PAGE_1015,
                 "half_scales": "as TensorRT for RTX, whose API is that of 11; not tried itself",
+                "mixed_scales": _STANDARD,
                 "unsupported": _PAGE_1015,
             },
         ),
@@ -199,6 +211,7 @@ TARGETS: Mapping[str, Target] = {
             quantised=_QUANTISED_11,
             symmetric=True,
             half_scales=True,
+            mixed_scales=True,
             unsupported=_UNREAD_BY_RTX,
             sources={
                 "opset_min": "as TensorRT 11; the parser warns below 7 only",
@@ -207,6 +220,7 @@ TARGETS: Mapping[str, Target] = {
                 "quantised": f"INT8, FP8 {_TRIED}; INT4 and FP4 as TensorRT 11",
                 "symmetric": _TRIED,
                 "half_scales": _TRIED,
+                "mixed_scales": _TRIED,
                 "unsupported": "tried: the real parser's supports_operator",
             },
         ),
@@ -221,6 +235,7 @@ TARGETS: Mapping[str, Target] = {
             ),
             symmetric=False,
             half_scales=True,
+            mixed_scales=False,
             unsupported=frozenset(),
             sources={
                 "opset_min": "tried: ONNX Runtime 1.32 warns below 7",
@@ -230,6 +245,7 @@ TARGETS: Mapping[str, Target] = {
                 "quantised": "the integer kernels of ONNX Runtime",
                 "symmetric": "tried: the cpu form",
                 "half_scales": "tried: since ONNX Runtime 1.24 rounded as the standard says",
+                "mixed_scales": "tried: ONNX Runtime 1.32 does not load the model",
                 "unsupported": "none: what has no kernel is said by ONNX Runtime itself",
             },
         ),
@@ -243,6 +259,8 @@ RTX = frozenset({"rtx-1.7"})
 TENSORRT_8 = frozenset({"tensorrt-8.6"})
 TENSORRT = EVERY - CPU
 SINCE_TENSORRT_10 = TENSORRT - TENSORRT_8
+# Whose parsers refuse UINT8 zero points; later ones take them for INT8.
+REFUSING_UINT8 = TENSORRT_8 | {"tensorrt-10.3"}
 
 
 def find_target(name: str) -> Target:

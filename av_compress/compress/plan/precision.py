@@ -27,6 +27,13 @@ class Precision(Enum):
     FP32 = "fp32"
 
 
+class WeightScales(Enum):
+    """How many scales an INT8 weight has: one for each output channel, or one for the tensor."""
+
+    CHANNEL = "channel"
+    TENSOR = "tensor"
+
+
 @dataclass(frozen=True)
 class NodeRule:
     """What a recipe says of single nodes.
@@ -69,6 +76,7 @@ class PrecisionRules:
         min_channels: nodes with fewer input or output channels (of a group) stay in the base
             precision: they gain nothing. Channels of the model's own inputs and predictions do
             not count where `first` and `prediction` ask for these nodes.
+        weight_scales: of INT8 weights, in the forms for TensorRT.
 
     """
 
@@ -84,6 +92,7 @@ class PrecisionRules:
     nodes: tuple[NodeRule, ...] = ()
     gemv: bool = False
     min_channels: int = 16
+    weight_scales: WeightScales = WeightScales.CHANNEL
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> PrecisionRules:
@@ -91,6 +100,8 @@ class PrecisionRules:
         values = dict(config)
         if "base" in values:
             values["base"] = Precision(values["base"])
+        if "weight_scales" in values:
+            values["weight_scales"] = WeightScales(values["weight_scales"])
         if "exclude" in values:
             values["exclude"] = tuple(values["exclude"])
         if "nodes" in values:
@@ -128,11 +139,13 @@ class PrecisionPlan:
     Attributes:
         base: precision of everything else.
         nodes: one entry a weighted node.
+        weight_scales: of the weights of INT8 nodes, in the forms that have a choice.
 
     """
 
     base: Precision
     nodes: tuple[NodePrecision, ...]
+    weight_scales: WeightScales = WeightScales.CHANNEL
 
     def quantised(self) -> frozenset[str]:
         """Return the names of the nodes in INT8."""
@@ -146,7 +159,7 @@ class PrecisionPlan:
             else node
             for node in self.nodes
         ]
-        return PrecisionPlan(self.base, tuple(nodes))
+        return replace(self, nodes=tuple(nodes))
 
     def in_fp32(self) -> PrecisionPlan:
         """Return this plan with FP32 wherever it says FP16."""
@@ -154,7 +167,7 @@ class PrecisionPlan:
             node if node.precision is Precision.INT8 else replace(node, precision=Precision.FP32)
             for node in self.nodes
         ]
-        return PrecisionPlan(Precision.FP32, tuple(nodes))
+        return replace(self, base=Precision.FP32, nodes=tuple(nodes))
 
     def with_notes(self, notes: Mapping[str, str]) -> PrecisionPlan:
         """Return this plan with more said (name -> note) of some nodes' reasons."""
@@ -162,7 +175,7 @@ class PrecisionPlan:
             replace(n, reason=f"{n.reason}; {notes[n.node]}") if n.node in notes else n
             for n in self.nodes
         ]
-        return PrecisionPlan(self.base, tuple(nodes))
+        return replace(self, nodes=tuple(nodes))
 
     def int8_mac_share(self) -> float:
         """Return the share of multiply-accumulates in INT8, 0..1."""
@@ -192,7 +205,7 @@ def make_plan(model: onnx.ModelProto, rules: PrecisionRules) -> PrecisionPlan:
     for node in weighted:
         precision, reason = _decide(index, node, rules, predictions)
         entries.append(NodePrecision(node.name, node.op_type, precision, reason, index.macs(node)))
-    return PrecisionPlan(rules.base, tuple(entries))
+    return PrecisionPlan(rules.base, tuple(entries), rules.weight_scales)
 
 
 def prediction_nodes(index: GraphIndex) -> frozenset[str]:

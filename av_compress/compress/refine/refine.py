@@ -85,7 +85,7 @@ def round_weights(
     for layer, moments in collect_moments(insert_affines(model, affines), nodes, samples):
         for name, grid in grids.items():
             # With the scales that a form stores where all maps are in it.
-            rounded = round_weight(layer, moments, grid.levels, grid.snap)
+            rounded = round_weight(layer, moments, grid)
             if layer.name in folded:
                 rounded = rounded.multiplied(layer.node, 1.0 / folded[layer.name])
             found[name][layer.name] = rounded

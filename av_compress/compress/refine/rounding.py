@@ -13,16 +13,21 @@ correction after Nagel et al., Data-Free Quantization, 2019.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
-from av_compress.compress.emit.insertion import with_dead_channels
+from av_compress.compress.emit.insertion import WeightGrid, with_dead_channels
 from av_compress.compress.layers import Floats, Layer, per_output
+from av_compress.compress.plan.precision import WeightScales
 from av_compress.compress.refine.moments import Moments
 from av_compress.tensors import Array
+
+# Whether something holds, of each of many.
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 # Share of the mean variance that is added to every input's: of what samples do not show, little
 # is made of.
@@ -36,8 +41,9 @@ class RoundedWeight:
     """Weights that are whole numbers of steps, and the bias that goes with them.
 
     Attributes:
-        weight: as the node stores it. The largest of an output channel is as many steps as there
-            are levels: whoever quantises by the largest magnitude finds the same steps.
+        weight: as the node stores it. The largest of an output channel (of the tensor, where it
+            has one scale) is as many steps as there are levels: whoever quantises by the largest
+            magnitude finds the same steps.
         bias_shift: to be added to the bias, float64 [output channels].
 
     """
@@ -47,6 +53,8 @@ class RoundedWeight:
 
     def multiplied(self, node: onnx.NodeProto, factors: Array) -> RoundedWeight:
         """Return these for outputs that are multiplied, as many steps of scales multiplied too.
+
+        With one scale for the tensor they are no steps until this is undone.
 
         In float64, so that undoing it gives the same float32, and with that the same scale, to
         the last bit: scales in FP16 are rounded up, and the next one is far.
@@ -60,41 +68,69 @@ class RoundedWeight:
         return RoundedWeight(weight, self.bias_shift * factors)
 
 
-def round_weight(
-    layer: Layer, moments: Moments, levels: int, snap: Callable[[Array], Array] = np.float32
-) -> RoundedWeight:
+def round_weight(layer: Layer, moments: Moments, grid: WeightGrid) -> RoundedWeight:
     """Round a node's weights.
 
     Args:
         layer: the node.
         moments: of what its outputs sum over.
-        levels: largest number of steps: 127 for INT8, 63 for a reduced range.
-        snap: rounds scales to what the form can store.
+        grid: what the form can store; 127 levels for INT8, 63 for a reduced range.
 
     """
     matrix = layer.matrix()
     rounded = np.empty_like(matrix)
-    scales = _scales(matrix, moments, levels, snap)
+    scales, ends = _scales(matrix, moments, grid), _ends(matrix, grid)
     for group, (weights, covariance) in enumerate(zip(matrix, moments.covariance)):
-        rounded[group] = compensated(weights, covariance, scales[group], levels)
+        rounded[group] = compensated(weights, covariance, scales[group], grid.levels, ends[group])
     shift = np.einsum("gok,gk->go", matrix - rounded, moments.mean)
     return RoundedWeight(layer.stored(rounded), shift.reshape(-1))
 
 
-def _scales(
-    matrix: Floats, moments: Moments, levels: int, snap: Callable[[Array], Array]
-) -> Floats:
+def _scales(matrix: Floats, moments: Moments, grid: WeightGrid) -> Floats:
     """Choose the scales of every group, and round them as the form does: all at once.
 
     What the form can store is judged over the whole weight. Judged by itself, a group could be
     rounded to other scales than it is stored with, and so be rounded twice.
+
+    Args:
+        matrix: [groups, outputs, K].
+        moments: of what the outputs sum over.
+        grid: what the form can store.
+
+    Returns:
+        [groups, outputs].
+
     """
-    pairs = zip(matrix, moments.covariance)
-    chosen = [channel_scales(w, np.diag(covariance), levels) for w, covariance in pairs]
+    variances = np.stack([np.diag(covariance) for covariance in moments.covariance])
+    if grid.scales is WeightScales.TENSOR:
+        # As if all weights were those of one channel.
+        counted = np.broadcast_to(variances[:, None, :], matrix.shape).reshape(-1)
+        one = channel_scales(matrix.reshape(1, -1), counted, grid.levels)
+        chosen = np.broadcast_to(one, matrix.shape[:2])
+    else:
+        pairs = zip(matrix, variances)
+        chosen = np.stack([channel_scales(w, counted, grid.levels) for w, counted in pairs])
     live = np.abs(matrix).max(axis=2) > 0
-    scales = with_dead_channels(np.where(live, np.stack(chosen), 0.0).reshape(-1))
-    stored = np.asarray(snap(scales.astype(np.float32)), np.float64)
+    scales = with_dead_channels(np.where(live, chosen, 0.0).reshape(-1))
+    stored = np.asarray(grid.snap(scales.astype(np.float32)), np.float64)
     return np.asarray(stored.reshape(live.shape))
+
+
+def _ends(matrix: Floats, grid: WeightGrid) -> Flags:
+    """Tell whose largest weight has to reach the end of the range, for its scale to be found.
+
+    Args:
+        matrix: [groups, outputs, K].
+        grid: what the form can store.
+
+    Returns:
+        [groups, outputs].
+
+    """
+    largest = np.abs(matrix).max(axis=2)
+    if grid.scales is WeightScales.TENSOR:
+        return np.asarray(largest == largest.max())
+    return np.ones(largest.shape, np.bool_)
 
 
 def channel_scales(weights: Floats, variances: Floats, levels: int) -> Floats:
@@ -118,7 +154,9 @@ def channel_scales(weights: Floats, variances: Floats, levels: int) -> Floats:
     return np.asarray(best)
 
 
-def compensated(weights: Floats, covariance: Floats, scales: Floats, levels: int) -> Floats:
+def compensated(
+    weights: Floats, covariance: Floats, scales: Floats, levels: int, ends: Flags
+) -> Floats:
     """Round weights column by column, the later ones making up for the earlier ones' errors.
 
     Args:
@@ -126,10 +164,11 @@ def compensated(weights: Floats, covariance: Floats, scales: Floats, levels: int
         covariance: of the inputs, [K, K], symmetric and positive semi-definite.
         scales: [outputs].
         levels: largest number of steps.
+        ends: of which outputs the largest weight is clipped or raised to the end of the range,
+            [outputs].
 
     Returns:
-        [outputs, K], multiples of the scales; the largest weight of each output is clipped or
-        raised to the end of the range.
+        [outputs, K], multiples of the scales.
 
     """
     # Inputs with the largest variance first: their errors are the ones that others can mend.
@@ -141,7 +180,7 @@ def compensated(weights: Floats, covariance: Floats, scales: Floats, levels: int
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
     left = weights[:, order].copy()
     result = np.empty_like(left)
-    largest = np.abs(left).argmax(axis=1)
+    largest = np.where(ends, np.abs(left).argmax(axis=1), -1)
     for i in range(left.shape[1]):
         at_end = np.sign(left[:, i]) * scales * levels
         nearest = _nearest(left[:, i], scales, levels)

@@ -36,6 +36,8 @@ class AchievedNode:
             lost in a fusion that does not tell.
         writes: the type that its kernel writes.
         padding: weights that the kernel reads for each one of the model's; 1 where it reads these.
+        bytes: what its kernel reads and writes for a frame, weights among it; not what others
+            prepare for it. 0 where it is absent.
 
     """
 
@@ -44,6 +46,7 @@ class AchievedNode:
     achieved: str
     writes: str
     padding: float
+    bytes: int
 
     @property
     def differs(self) -> bool:
@@ -129,7 +132,7 @@ def _kernel_of(layers: Sequence[PlanLayer], node: str) -> PlanLayer | None:
 
 def _achieved(asked: AskedNode, kernel: PlanLayer | None) -> AchievedNode:
     if kernel is None or not kernel.inputs:
-        return AchievedNode(asked.node, asked.precision, "absent", "absent", 1.0)
+        return AchievedNode(asked.node, asked.precision, "absent", "absent", 1.0, 0)
     reads, writes = kernel.inputs[0].dtype, kernel.outputs[0].dtype
     stored = max((tensor.elements for tensor in kernel.constants), default=0)
     return AchievedNode(
@@ -138,6 +141,7 @@ def _achieved(asked: AskedNode, kernel: PlanLayer | None) -> AchievedNode:
         achieved=PRECISIONS.get(reads, reads.lower()),
         writes=PRECISIONS.get(writes, writes.lower()),
         padding=round(max(1.0, stored / asked.weights), 2) if asked.weights else 1.0,
+        bytes=kernel.activation_bytes + kernel.constant_bytes,
     )
 
 

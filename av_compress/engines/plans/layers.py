@@ -52,7 +52,7 @@ class PlanTensor:
 
     Attributes:
         name: the compiler's.
-        shape: extents, with channels as the layer pads them.
+        shape: extents, with channels as the layer pads them; -1 for an open batch.
         dtype: TensorRT's name of its type: `Float`, `Half`, `Int8` ...
         strides: in elements; empty where the log has none.
 
@@ -65,8 +65,8 @@ class PlanTensor:
 
     @property
     def elements(self) -> int:
-        """How many numbers it holds."""
-        return math.prod(self.shape)
+        """How many numbers it holds; of an open batch, for one frame."""
+        return math.prod(extent if extent >= 0 else 1 for extent in self.shape)
 
     @property
     def bytes(self) -> int:

@@ -84,15 +84,27 @@ def double(view: LintView, target: Target) -> Iterator[Finding]:
 def mixed_types(view: LintView, target: Target) -> Iterator[Finding]:
     """Find nodes whose inputs have different types though the standard wants one."""
     for node in view.nodes:
-        together: dict[str, set[int]] = {}
-        for name, formal in _formal_inputs(view, node):
-            kind = view.type_of(name)
-            if kind and formal.is_homogeneous and "tensor(" not in formal.type_str:
-                together.setdefault(formal.type_str, set()).add(kind)
-        for kinds in together.values():
-            if len(kinds) > 1:
-                both = " and ".join(sorted(type_name(kind) for kind in kinds))
-                yield Finding(name_of(node), f"{node.op_type} of {both}")
+        if node.op_type != QUANTIZE or not target.mixed_scales:
+            yield from _mixed(view, node)
+
+
+def scale_type(view: LintView, target: Target) -> Iterator[Finding]:
+    """Find quantisers that read a tensor and a scale of different types, where that is built."""
+    for node in view.of_type(QUANTIZE) if target.mixed_scales else ():
+        yield from _mixed(view, node)
+
+
+def _mixed(view: LintView, node: onnx.NodeProto) -> Iterator[Finding]:
+    """Yield the different types of a node's inputs that the standard wants to be of one."""
+    together: dict[str, set[int]] = {}
+    for name, formal in _formal_inputs(view, node):
+        kind = view.type_of(name)
+        if kind and formal.is_homogeneous and "tensor(" not in formal.type_str:
+            together.setdefault(formal.type_str, set()).add(kind)
+    for kinds in together.values():
+        if len(kinds) > 1:
+            both = " and ".join(sorted(type_name(kind) for kind in kinds))
+            yield Finding(name_of(node), f"{node.op_type} of {both}")
 
 
 def integer_arithmetic(view: LintView, target: Target) -> Iterator[Finding]:
@@ -114,8 +126,18 @@ def uint8_arithmetic(view: LintView, target: Target) -> Iterator[Finding]:
         if view.type_of(name) != TensorProto.UINT8:
             continue
         for node in view.index.consumers.get(name, ()):
-            if node.op_type not in _READS_UINT8 and not _is_zero_point(node, name):
+            known = node.op_type in _READS_UINT8 or node.op_type == DEQUANTIZE
+            if not known and not _is_zero_point(node, name):
                 yield Finding(name_of(node), f"{node.op_type} reads UINT8 {name}")
+
+
+def uint8_dequantised(view: LintView, target: Target) -> Iterator[Finding]:
+    """Find UINT8 behind DequantizeLinear that no QuantizeLinear of the graph made."""
+    outside = {value.name for value in view.index.graph.input} | set(view.index.constants)
+    for node in view.of_type(DEQUANTIZE):
+        name = node.input[0]
+        if name in outside and view.type_of(name) == TensorProto.UINT8:
+            yield Finding(name_of(node), f"restores UINT8 {name}")
 
 
 def quantised_constant(view: LintView, target: Target) -> Iterator[Finding]:

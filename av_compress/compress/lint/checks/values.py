@@ -68,6 +68,17 @@ def scale_of_one(view: LintView, target: Target) -> Iterator[Finding]:
             yield Finding(name_of(node), "scale of shape [1] on an activation")
 
 
+def half_scale_of_one(view: LintView, target: Target) -> Iterator[Finding]:
+    """Find INT8 convolutions with a vector of one FP16 scale for a weight of many channels."""
+    for node, activation, weight in view.weighted:
+        if node.op_type != "Conv" or not activation.quantised or weight.pair is None:
+            continue
+        scale, shape = weight.pair.input[1], view.index.shape(node.input[1])
+        single = view.index.shape(scale) == (1,) and (shape is None or shape[0] != 1)
+        if single and view.type_of(scale) == TensorProto.FLOAT16:
+            yield Finding(name_of(node), f"FP16 scale {scale} of shape [1] for its weight")
+
+
 def activation_per_channel(view: LintView, target: Target) -> Iterator[Finding]:
     """Find activations with one scale a channel."""
     for node in view.of_type(QUANTIZE):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from av_compress.compress.lint.checks import element_types
 from av_compress.compress.lint.rule import ADVICE, ERROR, TRAP, Subject, make_rules
-from av_compress.compress.lint.targets import CPU, EVERY, SINCE_TENSORRT_10, TENSORRT
+from av_compress.compress.lint.targets import CPU, EVERY, RTX, SINCE_TENSORRT_10, TENSORRT
 
 TYPES_RULES = make_rules(
     Subject.TYPES,
@@ -67,6 +67,25 @@ TYPES_RULES = make_rules(
             element_types.integer_arithmetic,
             "type error (TensorRT for RTX does pool INT8, outside the standard)",
             "restore the integers by DequantizeLinear first",
+        ),
+        (
+            "scale-type",
+            RTX,
+            TRAP,
+            "quantiser's scale of another type than its tensor",
+            element_types.scale_type,
+            "built, though the standard has no such node: QuantizeLinear alone takes it; behind "
+            "DequantizeLinear values have the scale's type, and what reads both types is refused",
+            "give the scale the type of its tensor",
+        ),
+        (
+            "uint8-dequantised",
+            TENSORRT,
+            ERROR,
+            "stored UINT8, or a UINT8 input, behind DequantizeLinear",
+            element_types.uint8_dequantised,
+            "the parser refuses the node: DequantizeLinear reads signed integers",
+            "store signed integers, zero at zero (subtract 128 from both)",
         ),
         (
             "uint8-arithmetic",

@@ -9,6 +9,7 @@ from av_compress.compress.lint.rule import ADVICE, ERROR, TRAP, Subject, make_ru
 from av_compress.compress.lint.targets import (
     CPU,
     EVERY,
+    REFUSING_UINT8,
     RTX,
     SINCE_TENSORRT_10,
     TENSORRT,
@@ -73,6 +74,16 @@ VALUES_RULES = make_rules(
             "store the scale and the zero point as scalars, of shape []",
         ),
         (
+            "half-scale-of-one",
+            RTX,
+            ERROR,
+            "INT8 convolution whose weight has one FP16 scale in a vector",
+            values.half_scale_of_one,
+            "the builder fails, and names no node; an FP32 scale in a vector of one is built, and "
+            "so is a weight with a single output channel",
+            "store the scale and the zero point as scalars, of shape []",
+        ),
+        (
             "activation-per-channel",
             TENSORRT,
             TRAP,
@@ -111,8 +122,17 @@ VALUES_RULES = make_rules(
             "quantise symmetrically to INT8",
         ),
         (
+            "zero-point-uint8-refused",
+            REFUSING_UINT8,
+            ERROR,
+            "quantised to UINT8",
+            values.zero_point_uint8,
+            "the parser refuses the node (by its source; later releases build INT8, silently)",
+            "quantise symmetrically to INT8, with a zero point of INT8",
+        ),
+        (
             "zero-point-uint8",
-            TENSORRT,
+            TENSORRT - REFUSING_UINT8,
             TRAP,
             "quantised to UINT8",
             values.zero_point_uint8,

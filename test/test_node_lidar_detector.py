@@ -1,0 +1,330 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""lidar_detector on the real middleware: what it publishes, and what it does with bad input."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import helpers_node
+import numpy as np
+import pytest
+from helpers_node import Probe, Spinning
+from onnx import TensorProto, helper, numpy_helper
+from test_bundle import manifest
+
+helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "visualization_msgs.msg")
+
+from dataclasses import replace
+
+from nav_msgs.msg import Odometry
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import UInt32
+from vision_msgs.msg import Detection3DArray, LabelInfo
+from visualization_msgs.msg import MarkerArray
+
+from av_compress.data.points import PointOptions
+from av_compress.data.sweeps import SweepOptions
+from av_compress.engines.bundle import load_bundle
+from av_compress.errors import ConfigError, FrameError
+from av_compress.nodes.clouds import cloud_message
+from av_compress.nodes.lidar_detector import LidarDetectorRole, LidarReader
+from av_compress.nodes.runtime import ServingNode
+from av_compress.tasks.base import PointCloud
+from av_compress.tasks.lidar_detection import LidarDetection
+
+NAME = "lidar_detector"
+POINTS = f"/{NAME}/input/points"
+DETECTIONS = f"/{NAME}/output/detections"
+BEST_EFFORT = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+S = 1_000_000_000
+
+# Cells of 1 m; each that holds points is an object of 1 m, with a score that grows with them.
+TASK = {
+    "kind": "lidar_detection",
+    "class_names": ["thing"],
+    "input": {
+        "lower": [0, -8, -2],
+        "upper": [16, 8, 2],
+        "voxel_size": [1, 1, 4],
+        "encoder": {"type": "bev", "name": "map", "rows_along": "x"},
+    },
+    "head": {
+        "type": "center",
+        "stride": 1,
+        "activation": "none",
+        "outputs": {"heatmap": "heatmap", "reg": "reg"},
+        "maps": {"reg": ["dx", "dy", "z", "log_length", "log_width", "log_height", "sin", "cos"]},
+    },
+    "score_threshold": 0.5,
+    "nms": {"type": "none"},
+}
+REG = [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, math.sin(0.5), math.cos(0.5)]
+
+
+def cell_detector() -> bytes:
+    reg = np.zeros((1, 8, 16, 16), np.float32) + np.array(REG, np.float32)[:, None, None]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["map", "two", "three", "one"], ["heatmap"]),
+            helper.make_node("Sub", ["heatmap", "heatmap"], ["zero"]),
+            helper.make_node("Add", ["zero", "r"], ["reg"]),
+        ],
+        "cells",
+        [helper.make_tensor_value_info("map", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [
+            helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, [1, 1, 16, 16]),
+            helper.make_tensor_value_info("reg", TensorProto.FLOAT, [1, 8, 16, 16]),
+        ],
+        [
+            numpy_helper.from_array(np.array([2]), "two"),
+            numpy_helper.from_array(np.array([3]), "three"),
+            numpy_helper.from_array(np.array([1]), "one"),
+            numpy_helper.from_array(reg, "r"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ros():
+    with helpers_node.ros_context():
+        yield
+
+
+@pytest.fixture
+def probe():
+    probe = Probe()
+    yield probe
+    probe.stop()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    root, model = tmp_path / "bundle", cell_detector()
+    (root / "cpu").mkdir(parents=True)
+    (root / "cpu/model.onnx").write_bytes(model)
+    task = LidarDetection.from_config(TASK).config()
+    (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
+    return root
+
+
+@pytest.fixture
+def start(bundle: Path):
+    running: list[Spinning] = []
+
+    def start(**parameters) -> ServingNode:
+        values = {"bundle_path": str(bundle), "onnxruntime.intra_op_threads": 1, **parameters}
+        node = ServingNode(
+            LidarDetectorRole(),
+            parameter_overrides=[Parameter(key, value=value) for key, value in values.items()],
+        )
+        running.append(Spinning(node))
+        return node
+
+    yield start
+    for spinning in running:
+        spinning.node.release()
+        spinning.stop()
+
+
+@pytest.fixture
+def activate(start, probe: Probe):
+    def activate(**parameters) -> ServingNode:
+        node = start(**parameters)
+        assert probe.change_state(NAME, "configure")
+        assert probe.change_state(NAME, "activate")
+        return node
+
+    return activate
+
+
+def cloud(second: float, *cells: tuple[float, float], frame: str = "lidar") -> PointCloud:
+    """Return 63 points in the middle of each cell, and some that are nowhere."""
+    points = np.zeros((63 * len(cells) + 2, 4), np.float32)
+    for index, cell in enumerate(cells):
+        points[63 * index : 63 * (index + 1), :2] = cell
+    points[-2:] = np.nan
+    return PointCloud(points, round(second * S), frame)
+
+
+def answer(probe: Probe, publisher, message, received: list):
+    """Publish until something comes back, since the first may pass while nodes find each other."""
+    received.clear()
+    while not received:
+        publisher.publish(message)
+        probe.spin_for(0.1)
+    return received[-1]
+
+
+def test_boxes_come_in_the_clouds_frame_with_its_stamp(activate, probe):
+    received = probe.collect(Detection3DArray, DETECTIONS)
+    labels = probe.collect(LabelInfo, f"/{NAME}/output/label_info")
+    node = activate()
+    publisher = probe.node.create_publisher(PointCloud2, POINTS, BEST_EFFORT)
+    sent = cloud(7.25, (3.5, 2.5), (10.5, -6.5))
+    found = answer(probe, publisher, cloud_message(sent), received)
+    assert (found.header.stamp.sec, found.header.stamp.nanosec) == (7, 250_000_000)
+    assert found.header.frame_id == "lidar"
+    places = sorted(
+        (one.bbox.center.position.x, one.bbox.center.position.y) for one in found.detections
+    )
+    assert places == [(3.5, 2.5), (10.5, -6.5)]
+    for one in found.detections:
+        turn = one.bbox.center.orientation
+        assert 2 * math.atan2(turn.z, turn.w) == pytest.approx(0.5, abs=1e-6)
+        assert (turn.x, turn.y) == (0, 0)
+        assert (one.bbox.size.x, one.bbox.size.y, one.bbox.size.z) == (1, 1, 1)
+        assert one.results[0].hypothesis.class_id == "0"
+        assert one.results[0].hypothesis.score == pytest.approx(1.0)
+        assert one.results[0].pose.pose.position == one.bbox.center.position
+    probe.until(lambda: labels, "labels")
+    assert [entry.class_name for entry in labels[0].class_map] == ["thing"]
+    assert node.monitor().totals().failed == 0
+
+
+def test_markers_and_counts_come_while_somebody_looks(activate, probe):
+    markers = probe.collect(MarkerArray, f"/{NAME}/debug/markers")
+    counts = {
+        name: probe.collect(UInt32, f"/{NAME}/debug/count/{name}")
+        for name in ("points", "voxels", "surplus_points")
+    }
+    activate()
+    publisher = probe.node.create_publisher(PointCloud2, POINTS, BEST_EFFORT)
+    found = answer(probe, publisher, cloud_message(cloud(1.0, (3.5, 2.5))), markers)
+    kinds = [(one.action, one.type, one.text) for one in found.markers]
+    assert kinds == [(3, 0, ""), (0, 1, ""), (0, 9, "thing 1.00")]
+    probe.until(lambda: all(counts.values()), "counts")
+    assert {name: got[-1].data for name, got in counts.items()} == {
+        "points": 65,
+        "voxels": 1,
+        "surplus_points": 0,
+    }
+
+
+def broken(change) -> PointCloud2:
+    message = cloud_message(cloud(1.0, (3.5, 2.5)))
+    change(message)
+    return message
+
+
+def _no_z(message) -> None:
+    message.fields = [field for field in message.fields if field.name != "z"]
+
+
+def _short(message) -> None:
+    message.data = message.data[:-8]
+
+
+def _step(message) -> None:
+    message.point_step = 4
+
+
+def _no_intensity(message) -> None:
+    message.fields = [field for field in message.fields if field.name != "intensity"]
+
+
+@pytest.mark.parametrize("change", [_no_z, _short, _step, _no_intensity])
+def test_a_bad_cloud_is_counted_and_the_next_one_served(activate, probe, change):
+    received = probe.collect(Detection3DArray, DETECTIONS)
+    node = activate()
+    publisher = probe.node.create_publisher(PointCloud2, POINTS, BEST_EFFORT)
+    answer(probe, publisher, cloud_message(cloud(1.0, (3.5, 2.5))), received)
+    while not node.monitor().totals().failed:
+        publisher.publish(broken(change))
+        probe.spin_for(0.05)
+    assert answer(probe, publisher, cloud_message(cloud(2.0, (4.5, 2.5))), received).detections
+
+
+def test_clouds_without_points_are_served(activate, probe):
+    received = probe.collect(Detection3DArray, DETECTIONS)
+    activate()
+    publisher = probe.node.create_publisher(PointCloud2, POINTS, BEST_EFFORT)
+    for points in (np.zeros((0, 4), np.float32), np.full((9, 4), np.nan, np.float32)):
+        found = answer(probe, publisher, cloud_message(PointCloud(points, S)), received)
+        assert found.detections == []
+
+
+def test_sweeps_for_a_model_that_is_told_no_time_are_refused(start, probe):
+    start(**{"sweeps.count": 3})
+    assert not probe.change_state(NAME, "configure")
+    assert probe.state(NAME) == "unconfigured"
+    task = LidarDetection.from_config(TASK)
+    parameters = {
+        "sweeps": {"count": 2, "fixed_frame": "odom", "max_age_s": 1.0},
+        "points": {"intensity": ["intensity"], "time": ["time"], "zeros": [""]},
+    }
+    with pytest.raises(ConfigError, match="told no time of its points"):
+        LidarDetectorRole().make_reader(task, parameters, lambda text: None)
+
+
+def test_a_bundle_of_another_task_is_refused(start, probe, bundle: Path):
+    from test_bundle import write_bundle
+
+    other = write_bundle(bundle.parent / "camera")
+    start(bundle_path=str(other))
+    assert not probe.change_state(NAME, "configure")
+
+
+def odometry(second: float, x: float) -> Odometry:
+    message = Odometry()
+    message.header.frame_id, message.child_frame_id = "odom", "lidar"
+    message.header.stamp.sec = int(second)
+    message.header.stamp.nanosec = round(second % 1 * S)
+    message.pose.pose.position.x = x
+    message.pose.pose.orientation.w = 1.0
+    return message
+
+
+def test_sweeps_are_brought_together_by_odometry():
+    warnings: list[str] = []
+    reader = LidarReader(PointOptions(channels=4), SweepOptions(3, "odom"), warnings.append)
+    heard = {listener.topic: listener for listener in reader.listeners()}
+    listener = heard["~/input/odometry"]
+    assert listener.kind == "nav_msgs/Odometry"
+    for second, x in ((1.0, 0.0), (1.5, 2.0)):
+        listener.receive(odometry(second, x))
+    first = reader.read(cloud_message(cloud(1.0, (5.5, 0.5))))
+    assert first.points.shape == (65, 5)
+    # The vehicle has gone 2 m: what stands still has come 2 m nearer.
+    second = reader.read(cloud_message(cloud(1.5, (3.5, 0.5)))).points
+    assert second.shape == (130, 5)
+    np.testing.assert_allclose(second[:63, :2], second[65:128, :2])
+    assert set(second[:65, 4]) == {0.0}
+    assert set(second[65:, 4]) == {0.5}
+    assert not warnings
+    alone = reader.read(cloud_message(cloud(2.0, (1.5, 0.5))))
+    assert alone.points.shape == (65, 5)
+    (warning,) = warnings
+    assert "no ego motion from 'odom' to 'lidar'" in warning
+    turned = odometry(2.0, 4.0)
+    turned.pose.pose.orientation.w = 0.0
+    listener.receive(turned)
+    assert "is none" in warnings[-1]
+
+
+def test_a_message_survives_the_way_there_and_back():
+    sent = PointCloud(np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32), 5, "l")
+    reader = LidarReader(PointOptions(channels=6, time_unit="s"), SweepOptions(1), print)
+    found = reader.read(cloud_message(sent))
+    np.testing.assert_array_equal(
+        found.points[:, [0, 1, 2, 3, 5]], sent.points[:, [0, 1, 2, 3, 5]]
+    )
+    assert (found.stamp_ns, found.frame_id) == (5, "l")
+    assert reader.listeners() == ()
+    with pytest.raises(FrameError, match="z"):
+        message = cloud_message(sent)
+        message.fields = [PointField(name="x", offset=0, datatype=7, count=1)]
+        reader.read(message)
+
+
+def test_the_bundle_serves_without_a_node(bundle: Path):
+    pipeline = load_bundle(bundle).open_pipeline()
+    done = pipeline.process(cloud(1.0, (3.5, 2.5)))
+    assert len(done.result) == 1
+    assert done.context.points == 65
+    pipeline.close()
