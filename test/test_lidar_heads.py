@@ -3,6 +3,7 @@
 """Every family of LiDAR heads against loops in double precision and hand-worked numbers."""
 
 import math
+from dataclasses import replace
 
 import helpers_lidar_task as helpers
 import numpy as np
@@ -129,6 +130,8 @@ def test_a_hand_worked_center():
         ("det3d", -math.pi / 2, 0.0),
         ("counter_clockwise", -math.pi, math.pi),
         ("counter_clockwise", 3 * math.pi, math.pi),
+        # Inside, but float32 rounds it to the bound that is outside.
+        ("counter_clockwise", 1e-9 - math.pi, math.pi),
         ("clockwise", -4.0, 4.0 - 2 * math.pi),
     ],
 )
@@ -285,6 +288,38 @@ def test_what_is_no_box_is_dropped():
     np.testing.assert_allclose(rows_of(found)[:, :2], [[4 * 0.8, -2.0]], atol=1e-6)
 
 
+def test_boxes_without_an_extent_are_dropped():
+    heatmap = np.zeros((1, 3, H, W), np.float32)
+    heatmap[0, 0, 0, ::2] = 0.9
+    regression = np.ones((1, 8, H, W), np.float32)
+    regression[0, 3, 0, 0] = 0.0
+    regression[0, 5, 0, 2] = -1.0
+    maps = {"reg": [name.removeprefix("log_") for name in COMBINED]}
+    head = {"type": "center", "stride": 2, "activation": "none", "maps": maps}
+    found = make(head).decode({"heatmap": heatmap, "reg": regression})
+    np.testing.assert_allclose(rows_of(found)[:, :2], [[5 * 0.8, -1.0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "head", [{"type": "center", "maps": {"reg": COMBINED}}, {"type": "anchors"}]
+)
+def test_scores_right_below_the_threshold_do_not_count(head):
+    """The bound on raw scores leaves some room; what lies in it is left out at the end."""
+    logits = math.log(0.3 / 0.7) + np.array([-5e-4, 5e-4])
+    if head["type"] == "center":
+        outputs = {"heatmap": np.full((1, 3, H, W), -9.0, np.float32)}
+        outputs["heatmap"][0, 0, 0, [0, 3]] = logits
+        outputs["reg"] = np.ones((1, 8, H, W), np.float32)
+    else:
+        head = {**head, "anchors": ANCHORS[1:2], "direction_bins": 0}
+        outputs = {"classes": np.full((1, H, W, 3), -9.0, np.float32)}
+        outputs["classes"][0, 0, [0, 3], 0] = logits
+        outputs["boxes"] = np.zeros((1, H, W, 7), np.float32)
+    found = make({**head, "stride": 2}).decode(outputs)
+    np.testing.assert_allclose(found.scores, [0.3], atol=1e-3)
+    assert found.scores[0] > 0.3
+
+
 def test_outputs_are_told_by_their_roles_names():
     """What the shapes leave open is settled by outputs that are called like their roles."""
     task = make({"type": "center", "stride": 2})
@@ -295,6 +330,15 @@ def test_outputs_are_told_by_their_roles_names():
     inputs = task.input_specs
     task.check_model(inputs, specs)
     assert task._bind(specs).tensors["heatmap"] == "hm"
+    crossed = make({"type": "center", "stride": 2, "outputs": {"rot": "reg", "heatmap": "hm"}})
+    renamed = [replace(spec, name="o") if spec.name == "rot" else spec for spec in specs]
+    assert crossed._bind(renamed).tensors == {
+        "heatmap": "hm",
+        "reg": "o",
+        "height": "height",
+        "dim": "dim",
+        "rot": "reg",
+    }
     others = [TensorSpec(f"o{index}", s.shape, s.dtype) for index, s in enumerate(specs)]
     with pytest.raises(
         ModelError, match=r"dim could be o0 or o3: name it|heatmap could be o0 or o3"

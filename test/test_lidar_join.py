@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from av_compress.compress.join import join_pillar_model
 from av_compress.compress.optimize.prepare import PrepareOptions, prepare_model
+from av_compress.engines.batch import BatchPipeline
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine
 from av_compress.errors import ModelError
 from av_compress.tasks.lidar_detection.grid import Grid
@@ -140,6 +141,9 @@ def test_the_joined_model_is_one_for_task_engine_and_optimiser(tmp_path):
         results.append(task.postprocess(engine.run(prepared.tensors).outputs, prepared.context))
         empty = task.preprocess(cloud(np.zeros((0, 4))))
         engine.run(empty.tensors)
+        # The first axis of the inputs is voxels, not frames.
+        (done,) = BatchPipeline(task, engine, 4).process_all([frame])
+        np.testing.assert_array_equal(done.result.boxes, results[-1].boxes)
         engine.close()
     assert len(results[0])
     np.testing.assert_allclose(results[0].boxes, results[1].boxes, atol=1e-4)

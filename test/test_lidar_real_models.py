@@ -4,6 +4,7 @@
 
 import json
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,9 @@ import onnx
 import pytest
 
 from av_compress.compress.join import join_pillar_model
+from av_compress.engines.batch import BatchPipeline
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
+from av_compress.errors import FrameError
 from av_compress.tasks.base import PointCloud
 from av_compress.tasks.lidar_detection import LidarDetection
 
@@ -116,6 +119,21 @@ def test_recorded_detections_are_reproduced(kind, form, shared_data):
         assert_recorded(found, want, cloud.key)
         compared += len(want)
     assert compared > 300
+
+
+@pytest.mark.parametrize("padding", ["none", "repeat_last"])
+def test_voxels_are_no_frames_of_a_batch(padding, shared_data):
+    """The first axes of the inputs are voxels: clouds are run one by one, as large as they are."""
+    folder = shared_data / "lidar"
+    task, engine = task_of("full", padding=padding), engine_of(folder, "one")
+    pipeline = BatchPipeline(task, engine, 4)
+    assert pipeline.limit == 1
+    taken, recorded = zip(*islice(clouds(folder, "full"), 3))
+    broken = PointCloud(np.zeros((3, 2), np.float32))
+    first, error, *others = pipeline.process_all([taken[0], broken, *taken[1:]])
+    assert isinstance(error, FrameError)
+    for done, want, cloud in zip([first, *others], recorded, taken):
+        assert_recorded(done.result, want, cloud.key)
 
 
 def test_a_fixed_number_of_voxels_gives_the_same(shared_data):

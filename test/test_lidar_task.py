@@ -81,6 +81,27 @@ def test_tensors_are_those_of_the_voxels(points, padding, dtype, given_room):
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
+def test_room_that_is_not_there_is_refused(padding):
+    """Compiled code would write beyond it."""
+    task = make(encoder={"padding": padding})
+    frame = cloud([[1.0, 0, 0, 0]])
+    voxels, indices = np.zeros((20, 4, 9), np.float32), np.zeros(20, np.int64)
+    assert len(task.preprocess(frame, {"voxels": voxels, "indices": indices}).tensors) == 2
+    for room in (
+        {"voxels": voxels},
+        {"voxels": voxels, "indices": indices[:1]},
+        {"voxels": voxels[:19], "indices": indices},
+        {"voxels": voxels[:, :3], "indices": indices},
+        {"voxels": voxels.astype(np.float16), "indices": indices},
+    ):
+        with pytest.raises(ModelError, match=r"room for input .*\[20.* is wanted"):
+            task.preprocess(frame, room)
+    picture = LidarDetection.from_config(bev_config())
+    with pytest.raises(ModelError, match=r"float32 \[1, 3, 8, 12\]; float32 \[1, 3, 12, 8\]"):
+        picture.preprocess(frame, {"input": np.zeros((1, 3, 8, 12), np.float32)})
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("points", [[], [[99.0, 0, 0, 1]], [[math.nan] * 4]])
 def test_a_cloud_without_points_in_the_range_is_an_empty_voxel(points, padding):
     encoder = {"padding": padding, "tensors": {"num_points": "n", "num_voxels": "v"}}

@@ -30,7 +30,8 @@ class BatchPipeline(Pipeline):
 
         Args:
             task: what the model means.
-            engine: its first axes are open, or frames are run one by one.
+            engine: its first axes are open, or frames are run one by one; where the first axes of
+                inputs count no frames (but a cloud's voxels), each is prepared as large as it is.
             max_batch: most frames that the model was proven with.
 
         Raises:
@@ -42,10 +43,10 @@ class BatchPipeline(Pipeline):
         specs = (*engine.inputs, *engine.outputs)
         # A plan may have been compiled for fewer than the model can take.
         most = min(max_batch, getattr(engine, "max_batch", max_batch))
-        self.limit = most if all(spec.shape[:1] == (None,) for spec in specs) else 1
-        # One alone is run as it was prepared, whatever its tensors' first axes are.
-        self._room = _room(engine, self.limit) if self.limit > 1 else {}
-        self._alone: Tensors = {}
+        is_open = all(spec.shape[:1] == (None,) for spec in specs)
+        self.limit = most if is_open else 1
+        self._has_room = is_open or all(spec.shape[:1] == (1,) for spec in engine.inputs)
+        self._room: Tensors = _room(engine, self.limit) if self._has_room else {}
 
     def process_all(self, frames: Sequence[Any]) -> list[Processed | FrameError]:
         """Take frames all the way, in as few runs as the limit allows.
@@ -82,10 +83,10 @@ class BatchPipeline(Pipeline):
 
     def _prepare(self, frame: Any, place: int) -> Any:
         """Write a frame's tensors into their place in the batch; return its context."""
-        if self.limit == 1:
-            alone = self.task.preprocess(frame)
-            self._alone = alone.tensors
-            return alone.context
+        if not self._has_room:
+            prepared = self.task.preprocess(frame)
+            self._room = prepared.tensors
+            return prepared.context
         room = {name: array[place : place + 1] for name, array in self._room.items()}
         prepared = self.task.preprocess(frame, room)
         for name, array in prepared.tensors.items():
@@ -98,8 +99,10 @@ class BatchPipeline(Pipeline):
     ) -> dict[int, tuple[Any, Any]]:
         """Run what waits; return each one's result and context."""
         count = len(waiting)
-        rows = {name: array[:count] for name, array in self._room.items()}
-        run = self.engine.run(rows if self.limit > 1 else self._alone)
+        room = self._room
+        if self._has_room:
+            room = {name: array[:count] for name, array in room.items()}
+        run = self.engine.run(room)
         self.record(recorder, run)
         with recorder.span("postprocess"):
             return {
@@ -111,7 +114,7 @@ class BatchPipeline(Pipeline):
             }
 
     def _part(self, outputs: Tensors, place: int, count: int) -> Tensors:
-        return outputs if self.limit == 1 else slice_outputs(outputs, place, count)
+        return slice_outputs(outputs, place, count) if self._has_room else outputs
 
 
 def _room(engine: Engine, limit: int) -> dict[str, Array]:

@@ -146,6 +146,7 @@ class LidarDetection:
 
         Raises:
             FrameError: the points are not float32 [n, c], or a column is missing.
+            ModelError: an array to write into has another type or shape.
 
         """
         points = checked(frame, self._encoder.columns)

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from av_compress.errors import ModelError
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
 from av_compress.tensors import Array, Tensors, TensorSpec
 
@@ -29,6 +31,30 @@ class Counts:
     surplus_voxel_points: int = 0
 
 
+def check_room(specs: Sequence[TensorSpec], most: int, out: Tensors) -> None:
+    """Refuse arrays that compiled code would write beyond.
+
+    Args:
+        specs: what is made; None where an extent depends on the cloud.
+        most: how large that extent may become.
+        out: input name -> array to write into.
+
+    Raises:
+        ModelError: an array is missing, or has another type or shape.
+
+    """
+    for spec in specs:
+        array = out.get(spec.name)
+        wanted = tuple(most if extent is None else extent for extent in spec.shape)
+        fits = array is not None and array.dtype == spec.dtype and array.shape == wanted
+        if not fits:
+            found = "none" if array is None else f"{array.dtype} {list(array.shape)}"
+            raise ModelError(
+                f"room for input {spec} is {found}; {spec.dtype} {list(wanted)} is wanted: a "
+                "model of voxels runs on one cloud at a time, and has room for max_voxels"
+            )
+
+
 class Encoder(Protocol):
     """Makes a model's inputs of points. Stateless and reentrant.
 
@@ -48,11 +74,14 @@ class Encoder(Protocol):
 
         Args:
             points: float32 [n, columns], contiguous.
-            out: input name -> array to write into, its first axis as long as the encoder's room;
-                by default arrays are made.
+            out: input name -> array to write into, with room for the most where an extent is
+                open; by default arrays are made.
 
         Returns:
             input name -> array, and what became of the points.
+
+        Raises:
+            ModelError: see `check_room`.
 
         """
         ...

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from av_compress.errors import ConfigError, MissingExtraError
-from av_compress.tasks.lidar_detection.encoders.base import Counts
+from av_compress.tasks.lidar_detection.encoders.base import Counts, check_room
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
 from av_compress.tasks.lidar_detection.points import INTENSITY
 from av_compress.tensors import Array, Tensors, TensorSpec
@@ -103,6 +103,8 @@ class BevEncoder:
     def __call__(self, points: Floats, out: Tensors | None) -> tuple[dict[str, Array], Counts]:
         """Encode a cloud; see `Encoder`."""
         (spec,) = self.specs
+        if out is not None:
+            check_room(self.specs, 1, out)
         given = None if out is None else out[spec.name]
         fits = given is not None and given.dtype == np.float32
         maps = given if fits else np.empty(spec.static_shape or (), np.float32)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from av_compress.errors import ConfigError
-from av_compress.tasks.lidar_detection.encoders.base import Counts
+from av_compress.tasks.lidar_detection.encoders.base import Counts, check_room
 from av_compress.tasks.lidar_detection.features import POINT_CHANNELS, channel_names, describe
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
 from av_compress.tasks.lidar_detection.voxels import Placed, VoxelLimits, place
@@ -127,6 +127,8 @@ class VoxelEncoder:
 
     def __call__(self, points: Floats, out: Tensors | None) -> tuple[dict[str, Array], Counts]:
         """Encode a cloud; see `Encoder`."""
+        if out is not None:
+            check_room(self.specs, self._config.max_voxels, out)
         placed = place(points, self._grid, self._limits)
         count, names = len(placed), self._config.tensors
         total = self._config.max_voxels if self._padded else max(1, count)
