@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from helpers_qdq import Draft, convolution
+from helpers_trt import rtx
 from onnx import TensorProto
 from trt_stand_in import VERSIONS, make_module
 
@@ -243,3 +245,29 @@ def test_a_builder_that_fails_says_why(version: str):
     control.failures["Builder.build_serialized_network"] = "Requested size was 1 TB: out of memory"
     with pytest.raises(EngineError, match=r"the builder refuses the model: .*out of memory"):
         compile_plan(module, MODEL, options_for(module))
+
+
+@pytest.mark.parametrize("version", ["10.3", "11.4"])
+def test_a_plan_is_not_lost_where_its_timings_cannot_be_kept(version: str, tmp_path: Path):
+    module, _ = make_module(version)
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    timings = TimingCache(blocked / "timings.cache")
+    made = compile_plan(module, MODEL, CompileOptions(), timings=timings)
+    assert made.data
+    assert made.timing_cache == ""
+    assert any("what was timed is not kept" in warning for warning in made.warnings)
+
+
+def test_an_interrupt_in_the_middle_of_a_step_stops_the_real_builder():
+    def step(phase: str, done: int, total: int) -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_plan(rtx(), MODEL, CompileOptions(("8.9",)), step)
+
+
+def test_a_plan_without_weights_is_refused():
+    for module in (rtx(), make_module("10.3")[0]):
+        with pytest.raises(UsageError, match="STRIP_PLAN: such a plan has no weights"):
+            compile_plan(module, MODEL, CompileOptions(flags=("STRIP_PLAN",)))

@@ -294,3 +294,29 @@ def test_a_lost_device_is_told_and_closing_still_works(stub: Stub):
     assert refusal.value.reason == "context_lost"
     engine.close()
     stub.reset()
+
+
+def test_closing_in_another_thread_is_refused_and_frees_nothing(stub: Stub):
+    engine = Backend("10.3").open()
+    with ThreadPoolExecutor(1) as other, pytest.raises(CudaError) as refusal:
+        other.submit(engine.close).result()
+    assert refusal.value.reason == "wrong_thread"
+    (image,) = images(1)
+    np.testing.assert_array_equal(engine.run({"x": image}).outputs["y"], expected(MODEL, image))
+    engine.close()
+    assert stub.all_live() == {}
+
+
+def test_every_slot_has_a_context_of_its_own(stub: Stub, opened: list[TensorRTEngine]):
+    engine = Backend("10.3").open(slots=3)
+    opened.append(engine)
+    assert len({id(slot.context) for slot in engine._slots}) == 3
+
+
+def test_what_was_compiled_just_in_time_is_kept_at_once(stub: Stub, tmp_path):
+    path = tmp_path / "plan.cache"
+    engine = Backend("rtx-1.7").open(cache=RuntimeCache(path))
+    assert not path.exists()
+    engine.run({"x": images(1)[0]})
+    assert path.exists()
+    engine.close()

@@ -75,6 +75,15 @@ class CudaContext:
         """Whether a fault on the device has made it useless; only a new process helps."""
         return self._owner.lost
 
+    def check_thread(self) -> None:
+        """Make sure that the caller is the owner.
+
+        Raises:
+            CudaError: `wrong_thread`, or `closed`.
+
+        """
+        self._owner.check()
+
     def active(self) -> AbstractContextManager[None]:
         """Make the context current for a block, and let go of it after.
 

@@ -19,7 +19,8 @@ from av_compress.engines.tensorrt.module import takes_ranges, types_from_graph
 from av_compress.engines.tensorrt.progress import Progress, watch
 from av_compress.engines.tensorrt.timing import TimingCache
 from av_compress.engines.tensorrt.weak import choose_types, give_ranges
-from av_compress.errors import EngineError
+from av_compress.errors import AvCompressError, EngineError
+from av_compress.progress import check_interrupt
 
 if TYPE_CHECKING:
     from tensorrt_api import Builder, INetworkDefinition, ParserError, TensorRT
@@ -110,14 +111,26 @@ def compile_plan(
     if monitor is not None and monitor.stopped:
         raise KeyboardInterrupt
     if data is None:
+        # A signal may have come anywhere in a callback, where nothing could be raised.
+        check_interrupt()
         raise EngineError(f"the builder refuses the model: {logger.said() or 'it says not why'}")
+    layers = parse_layers(logger.details) or _inspect(trt, logger, bytes(data))
+    timing_cache, untimed = _keep(timings, config) if timings is not None and kept else ("", [])
     return CompiledPlan(
         data=bytes(data),
-        layers=parse_layers(logger.details) or _inspect(trt, logger, bytes(data)),
-        warnings=tuple(dict.fromkeys(logger.warnings)),
+        layers=layers,
+        warnings=tuple(dict.fromkeys([*logger.warnings, *untimed])),
         seconds=time.perf_counter() - started,
-        timing_cache=timings.store(config) if timings is not None and kept else "",
+        timing_cache=timing_cache,
     )
+
+
+def _keep(timings: TimingCache, config: Any) -> tuple[str, list[str]]:
+    """Keep what was timed; a plan that took minutes is not lost where that cannot be written."""
+    try:
+        return timings.store(config), []
+    except AvCompressError as error:
+        return "", [f"what was timed is not kept, the next compilation takes as long: {error}"]
 
 
 def _inspect(trt: TensorRT, logger: Any, plan: bytes) -> tuple[PlanLayer, ...]:

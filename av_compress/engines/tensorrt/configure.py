@@ -34,6 +34,11 @@ def configure(
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
+    if "STRIP_PLAN" in options.flags:
+        raise UsageError(
+            "--flag STRIP_PLAN: such a plan has no weights until it is refitted, and nothing here "
+            "refits plans; compile without it"
+        )
     for name in options.flags:
         config.set_flag(member(trt.BuilderFlag, name, "flag"))
     if options.hardware_compatibility is not None:

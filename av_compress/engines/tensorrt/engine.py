@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class RunOptions:
 
     Attributes:
         slots: frames that may be on the card at once; from 2 on one's copies run beside another's
-            execution.
+            execution. Each has an execution context, and so activations, of its own.
         graph: launch the plan as one CUDA graph where its shapes are fixed and it can be captured.
         host_code: let the plan bring code for the host along; see `engines.trust.host_code`.
         dla_core: DLA core that runs it; None: the GPU.
@@ -89,6 +90,7 @@ class TensorRTEngine:
         self._trt, self._cuda = trt, cuda
         self._closed = False
         self._collected: Slot | None = None
+        self._kept = False
         self._cache: RuntimeCache | None = None
         self._log = make_log(trt)
         try:
@@ -103,23 +105,31 @@ class TensorRTEngine:
         self._runtime, self._engine = load_plan(
             trt, self._log, plan, options.host_code, options.dla_core
         )
-        self._context: Any = make_context(self._engine, cache)
-        if self._context is None:
-            raise EngineError(
-                f"TensorRT makes no execution context: {self._log.said() or 'it says not why'}; "
-                f"{cuda.free_bytes() >> 20} MiB of device memory are free"
-            )
-        self._border = read_border(trt, self._engine, self._context)
+        # One for each slot: a graph holds the state of the context that it was recorded with,
+        # which must not change as long as the graph lives.
+        self._contexts: list[Any] = []
+        for _ in range(max(1, options.slots)):
+            self._contexts.append(self._make_context(cache))
+            self._border = read_border(trt, self._engine, self._contexts[-1])
         self.inputs, self.outputs = self._border.inputs, self._border.outputs
         self.max_batch = self._border.batches[1] if self._border.batches else 1
         self._upload, self._compute, self._download = (cuda.stream() for _ in range(3))
-        self._slots = [Slot(cuda, self._border) for _ in range(max(1, options.slots))]
+        self._slots = [Slot(cuda, self._border, context) for context in self._contexts]
         self._free, self._busy = deque(self._slots), deque[Slot]()
         self._graphs = options.graph and self._border.batches is None and self._capture()
         launched = "CUDA graph" if self._graphs else "enqueued"
         which = f"plan {options.plan}, " if options.plan else ""
         self.description = f"TensorRT {trt.__version__}, {cuda.device.name}, {which}{launched}"
         self._cache = cache
+
+    def _make_context(self, cache: RuntimeCache | None) -> Any:
+        context = make_context(self._engine, cache)
+        if context is None:
+            raise EngineError(
+                f"TensorRT makes no execution context: {self._log.said() or 'it says not why'}; "
+                f"{self._cuda.free_bytes() >> 20} MiB of device memory are free"
+            )
+        return context
 
     @property
     def cuda(self) -> CudaContext:
@@ -189,7 +199,12 @@ class TensorRTEngine:
         self._free.append(slot)
         self._collected = slot
         with self._cuda.active():
-            return slot.result()
+            result = slot.result()
+            if self._cache is not None and not self._kept:
+                # Now, since a process that is killed never closes its engine.
+                self._kept = True
+                self._cache.keep()
+            return result
 
     def whole(self) -> dict[str, Array]:
         """Fetch all outputs of the frames collected last, of which only a part was taken.
@@ -220,7 +235,7 @@ class TensorRTEngine:
         # The one of that run, last in line: its inputs are on the device and serve once more.
         slot = self._free[-1]
         profiler = make_profiler(self._trt)
-        self._context.profiler = profiler
+        slot.context.profiler = profiler
         try:
             with self._cuda.active():
                 for _ in range(runs):
@@ -228,44 +243,55 @@ class TensorRTEngine:
                     self._compute.synchronize()
                 return layer_times(profiler.taken, kinds_of(self._trt, self._engine))
         finally:
-            self._context.profiler = None
+            slot.context.profiler = None
 
     def close(self) -> None:
-        """Free the plan and everything on the device; calling it again does nothing."""
+        """Free the plan and everything on the device; calling it again does nothing.
+
+        Raises:
+            CudaError: another thread's than the owner's calls; nothing is freed then.
+
+        """
         if self._closed:
             return
+        self._cuda.check_thread()
         self._closed = True
-        if self._cache is not None and not self._cuda.lost:
-            # What was compiled just in time is in it by now.
-            self._cache.keep()
-        for name in ("_context", "_engine", "_runtime"):
-            if hasattr(self, name):
-                # In this order: each needs the next; destruction needs the device's context.
-                self._drop(name)
-        self._slots, self._free, self._busy = [], deque(), deque()
-        self._cuda.close()
+        with ExitStack() as stack:
+            stack.callback(self._cuda.close)
+            if self._cache is not None and not self._cuda.lost:
+                # With what other batches had compiled just in time.
+                with self._cuda.active():
+                    self._cache.keep()
+            for name in ("_runtime", "_engine", "_contexts"):
+                # The last first: each needs those before.
+                stack.callback(self._drop, name)
+            self._slots, self._free, self._busy = [], deque(), deque()
+            self._collected = None
 
     def _drop(self, name: str) -> None:
+        """Destroy what needs the device's context for it."""
+        if name not in self.__dict__:
+            return
         try:
             with self._cuda.active():
-                if name == "_context":
+                if name == "_contexts":
                     self._cuda.synchronize()
                 delattr(self, name)
         except CudaError:
-            # The device is lost; what was on it is gone.
             self.__dict__.pop(name, None)
+            if not self._cuda.lost:
+                raise
 
     def _capture(self) -> bool:
         """Make a graph for each slot; False where the plan cannot be captured."""
         for slot in self._slots:
             # The first run allocates and compiles what is missing, which no graph may.
             self._point(slot)
-            self._execute()
+            self._execute(slot)
         self._compute.synchronize()
         for slot in self._slots:
-            self._point(slot)
             try:
-                slot.graph = self._cuda.capture(self._compute, self._execute)
+                slot.graph = self._cuda.capture(self._compute, partial(self._execute, slot))
             except (CudaError, EngineError):
                 if self._cuda.lost:
                     raise
@@ -302,18 +328,20 @@ class TensorRTEngine:
         for spec in self.inputs:
             if None in spec.shape:
                 shape = self._border.shape(spec, slot.batch)
-                if not self._context.set_input_shape(spec.name, shape):
+                if not slot.context.set_input_shape(spec.name, shape):
                     raise EngineError(f"the plan takes no {shape} for {spec}: {self._log.said()}")
         self._point(slot)
-        self._execute()
+        self._execute(slot)
 
     def _point(self, slot: Slot) -> None:
         for name, buffer in slot.device.items():
-            if not self._context.set_tensor_address(name, buffer.address):
+            if not slot.context.set_tensor_address(name, buffer.address):
                 raise EngineError(f"the plan takes no buffer for {name!r}: {self._log.said()}")
 
-    def _execute(self) -> None:
-        if not self._context.execute_async_v3(self._compute.handle):
+    def _execute(self, slot: Slot) -> None:
+        # What was said of earlier frames says nothing of this one.
+        self._log.forget()
+        if not slot.context.execute_async_v3(self._compute.handle):
             raise EngineError(f"the plan does not run: {self._log.said() or 'it says not why'}")
 
     def _check_open(self) -> None:

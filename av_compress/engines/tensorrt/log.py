@@ -14,7 +14,7 @@ def make_log(trt: TensorRT) -> Any:
     """Return a logger of this module's own class: each module has another base.
 
     It keeps `errors`, `warnings` and `details` (the lines that list a plan's layers); `said()`
-    joins the errors, each once.
+    joins the errors, each once; `forget()` begins anew.
     """
     severities = trt.ILogger
 
@@ -32,6 +32,10 @@ def make_log(trt: TensorRT) -> Any:
                 self.warnings.append(message)
             elif "LayerType: " in message:
                 self.details.append(message)
+
+        def forget(self) -> None:
+            for lines in (self.errors, self.warnings, self.details):
+                lines.clear()
 
         def said(self) -> str:
             return "; ".join(dict.fromkeys(line.strip() for line in self.errors))

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from av_compress.engines.bundle import Bundle
 
 
-def open_plan(bundle: Bundle, backend: str, device: int | str = 0) -> TensorRTEngine:
+def open_plan(
+    bundle: Bundle, backend: str, device: int | str = 0, slots: int = 1
+) -> TensorRTEngine:
     """Load the plan of a bundle that fits a device.
 
     The calling thread owns the engine: it runs it and closes it.
@@ -30,6 +32,7 @@ def open_plan(bundle: Bundle, backend: str, device: int | str = 0) -> TensorRTEn
         bundle: verified.
         backend: `tensorrt` or `tensorrt_rtx`.
         device: the card's index or UUID.
+        slots: frames that may be on the card at once, see `RunOptions`.
 
     Raises:
         MissingExtraError: the backend's package, or PyCUDA, is not installed.
@@ -45,16 +48,17 @@ def open_plan(bundle: Bundle, backend: str, device: int | str = 0) -> TensorRTEn
         record = plan_for(bundle, backend, cuda.device)
         bundle.require_accepted(record.target.emitter)
         plan = bundle.plans().read(record)
+        options = RunOptions(
+            slots=slots,
+            host_code=host_code_allowed(bundle, bundle.keys),
+            dla_core=record.target.options["dla_core"],
+            plan=record.target.key,
+        )
+        which = sha256_bytes(f"{record.sha256} {cuda.device.uuid} {cuda.device.driver}".encode())
+        cache = RuntimeCache(cache_folder() / "runtime" / f"{which[:16]}.cache")
     except BaseException:
         cuda.close()
         raise
-    options = RunOptions(
-        host_code=host_code_allowed(bundle, bundle.keys),
-        dla_core=record.target.options["dla_core"],
-        plan=record.target.key,
-    )
-    which = sha256_bytes(f"{record.sha256} {cuda.device.uuid} {cuda.device.driver}".encode())
-    cache = RuntimeCache(cache_folder() / "runtime" / f"{which[:16]}.cache")
     # From here on the context is the engine's.
     return TensorRTEngine(trt, plan, cuda, options, cache)
 

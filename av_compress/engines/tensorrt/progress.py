@@ -19,6 +19,7 @@ def watch(trt: TensorRT, config: IBuilderConfig, progress: Progress | None) -> A
     if progress is None or not hasattr(trt, "IProgressMonitor"):
         return None
     go_on: Progress = progress
+    # An exception cannot pass through the builder: it is told to stop, and its caller asks why.
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
@@ -30,7 +31,9 @@ def watch(trt: TensorRT, config: IBuilderConfig, progress: Progress | None) -> A
             self._steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if not go_on(phase_name, step + 1, self._steps.get(phase_name, 0)):
+            try:
+                self.stopped |= not go_on(phase_name, step + 1, self._steps.get(phase_name, 0))
+            except KeyboardInterrupt:
                 self.stopped = True
             return not self.stopped
 

@@ -24,14 +24,17 @@ class RuntimeCache:
         self._read_blob = b""
 
     def give(self, config: Any) -> None:
-        """Give a runtime configuration what was kept; a damaged file counts as none."""
-        self._cache = config.create_runtime_cache()
+        """Give a runtime configuration what was kept; a damaged file counts as none.
+
+        Several configurations of one plan share it.
+        """
         if self._cache is None:
-            return
-        self._read_blob = read_hashed(self._path)
-        if self._read_blob:
-            self._cache.deserialize(self._read_blob)
-        config.set_runtime_cache(self._cache)
+            self._cache = config.create_runtime_cache()
+            self._read_blob = read_hashed(self._path)
+            if self._read_blob and self._cache is not None:
+                self._cache.deserialize(self._read_blob)
+        if self._cache is not None:
+            config.set_runtime_cache(self._cache)
 
     def keep(self) -> None:
         """Write what is new; where it cannot be written, the next load is slower, no more."""

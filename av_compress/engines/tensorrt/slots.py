@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -33,14 +33,20 @@ class Slot:
     another frame's execution.
     """
 
-    def __init__(self, cuda: CudaContext, border: Border) -> None:
+    def __init__(self, cuda: CudaContext, border: Border, context: Any) -> None:
         """Allocate for the largest batch.
+
+        Args:
+            cuda: where.
+            border: of the plan.
+            context: the plan's execution context of this slot alone.
 
         Raises:
             CudaError: `out_of_memory`.
 
         """
         self._border = border
+        self.context = context
         self._host: dict[str, Array] = {}
         self.device: dict[str, DeviceBuffer] = {}
         for spec in (*border.inputs, *border.outputs):

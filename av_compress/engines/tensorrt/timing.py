@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,5 +76,7 @@ class TimingCache:
         except OSError as error:
             raise AvCompressError(f"cannot write {lock}: {error.strerror}") from error
         with stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            # Some network file systems have no locks: two that write at once lose timings there.
+            with suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
             yield

@@ -32,6 +32,8 @@ from av_compress.fileio import sha256_bytes
 from av_compress.metrics.benchmark import LeftOut
 from av_compress.tensors import Tensors
 
+# Frames on the card at once: one's copies beside another's execution.
+_IN_FLIGHT = 2
 _PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 # Inputs and how many runs -> time of each layer.
@@ -235,7 +237,7 @@ def _model(
 
 
 def _plan(bundle: Bundle, backend: str, device: int | str) -> Iterator[Contestant]:
-    engine = open_plan(bundle, backend, device)
+    engine = open_plan(bundle, backend, device, slots=_IN_FLIGHT)
     record = plan_for(bundle, backend, engine.cuda.device)
     form = f"{bundle.root.resolve().name}/{record.target.emitter}"
     yield Contestant(
