@@ -90,14 +90,32 @@ def where(parameters: Mapping[str, Any]) -> Where:
     return wanted
 
 
-def identity(bundle: Bundle, options: OrtOptions, backend: str) -> dict[str, str]:
-    """Return what diagnostics say of a bundle."""
-    emitter = bundle.default_emitter(options, backend)
+def identity(bundle: Bundle, options: OrtOptions, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Return what diagnostics say of a bundle, and of the plan that is served.
+
+    Raises:
+        EngineError, CudaError: see `plan_for`.
+
+    """
+    backend = parameters["backend"]
+    found = {"bundle": bundle.manifest.name, "bundle_sha256": bundle.sha256}
+    if backend == ONNXRUNTIME:
+        emitter = bundle.default_emitter(options)
+        return {**found, "precision": _precision(bundle, emitter)}
+    # Heavy, and of use on a vehicle computer alone.
+    from av_compress.engines.cuda import find_device
+    from av_compress.engines.tensorrt.open import plan_for
+
+    record = plan_for(bundle, backend, find_device(parameters["gpu_id"]))
+    precision = _precision(bundle, record.target.emitter)
+    differing = sum(bool(node["differs"]) for node in record.account["nodes"])
+    if differing:
+        precision += f", {differing} nodes of them compiled to float"
+    return {**found, "plan": record.target.key, "precision": precision}
+
+
+def _precision(bundle: Bundle, emitter: str) -> str:
     share = bundle.record(emitter).int8_mac_share
     quantised = FORMS[emitter].quantised
     otherwise = "float" if quantised == "int8" else quantised
-    return {
-        "bundle": bundle.manifest.name,
-        "bundle_sha256": bundle.sha256,
-        "precision": f"int8 ({share:.0%} of multiply-accumulates)" if share else otherwise,
-    }
+    return f"int8 ({share:.0%} of multiply-accumulates)" if share else otherwise

@@ -35,7 +35,8 @@ def run_node(role: Role, argv: Sequence[str] | None = None) -> int:
         argv: arguments with ROS's own among them; the process's by default.
 
     Returns:
-        0 when it was told to stop; the error's exit code when it could not start.
+        0 when it was told to stop; the error's exit code when it could not start; 1 when its
+        device was lost.
 
     """
     try:
@@ -65,7 +66,7 @@ def _spin(role: Role, argv: Sequence[str] | None) -> int:
         try:
             executor = SingleThreadedExecutor()
             executor.add_node(node)
-            while executor.context.ok() and not signals.came():
+            while executor.context.ok() and not signals.came() and node.doom is None:
                 executor.spin_once(timeout_sec=SIGNAL_POLL_S)
         finally:
             _end(node)
@@ -73,7 +74,7 @@ def _spin(role: Role, argv: Sequence[str] | None) -> int:
         return 0
     finally:
         rclpy.try_shutdown()
-    return 0
+    return 0 if node.doom is None else 1
 
 
 class _Signals:
@@ -110,7 +111,7 @@ def _end(node: Any) -> None:
         # interpreter's tidying up, which would take the ground from under it.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(0 if node.doom is None else 1)
 
 
 def _keep_freed_memory() -> None:

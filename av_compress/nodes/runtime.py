@@ -88,7 +88,13 @@ class Role(Protocol):
 
 
 class ServingNode(LifecycleNode):  # type: ignore[misc]
-    """A lifecycle node that serves a bundle."""
+    """A lifecycle node that serves a bundle.
+
+    Attributes:
+        doom: why the process must end, so that whoever launched it can start another; None while
+            it need not.
+
+    """
 
     def __init__(self, role: Role, **kwargs: Any) -> None:
         """Declare the parameters; everything else waits for configure.
@@ -108,6 +114,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         self._activated = ExitStack()
         self._serving: _Serving | None = None
         self._ending = False
+        self.doom: str | None = None
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         declare_parameters(self, role.name)
 
@@ -190,7 +197,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             diagnostics = DiagnosticsOutput(
                 advertise,
                 configuration.hardware(parameters["backend"], options),
-                configuration.identity(bundle, options, parameters["backend"]),
+                configuration.identity(bundle, options, parameters),
             )
             reader = self._role.make_reader(task, parameters, self._warn)
             batches = BatchMonitor(len(slots), parameters["diagnostics"]["window_s"])
@@ -209,6 +216,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
                     batches=batches,
                     clock=self.get_clock(),
                     logger=self.get_logger(),
+                    give_up=self._give_up,
                 )
                 with ExitStack() as opening:
                     opening.callback(session.close)
@@ -303,6 +311,12 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         self.get_logger().warning(
             text, throttle_duration_sec=1.0, throttle_time_source_type=self._steady
         )
+
+    def _give_up(self, reason: str) -> None:
+        """Be told, in the worker's thread, that nothing can be served by this process any more."""
+        if self.doom is None:
+            self.get_logger().fatal(f"ends, since only a new process can serve: {reason}")
+        self.doom = reason
 
     def _report(self, serving: _Serving) -> None:
         now = self.get_clock().now()

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ import rclpy
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 
+from av_compress.engines.cuda import CudaError
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import AvCompressError, FrameError
 from av_compress.nodes.motion import Listener
@@ -106,6 +107,7 @@ class ServingSession:
         batches: BatchMonitor,
         clock: Any,
         logger: Any,
+        give_up: Callable[[str], None],
     ) -> None:
         """Join the parts.
 
@@ -116,6 +118,7 @@ class ServingSession:
             batches: what happens to batches.
             clock: of the node.
             logger: of the node.
+            give_up: is told where the device is lost, after which no frame can be served.
 
         """
         self._reader = reader
@@ -124,6 +127,7 @@ class ServingSession:
         self._batches = batches
         self._clock = clock
         self._logger = logger
+        self._give_up = give_up
         # Reports of bad messages are held back by real time, which simulated time may not follow.
         self._throttle: dict[str, Any] = {
             "throttle_duration_sec": 1.0,
@@ -208,6 +212,8 @@ class ServingSession:
         return self._reader.read_raw(message) if raw else self._reader.read(message)
 
     def _fail(self, slot: str, error: Exception) -> None:
+        if isinstance(error, CudaError) and error.reason == "context_lost":
+            self._give_up(str(error))
         if not (isinstance(error, AvCompressError) or rclpy.ok()):
             return  # The process ends; publishers are gone.
         known = isinstance(error, AvCompressError)

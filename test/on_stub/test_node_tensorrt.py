@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from helpers_camera_node import (  # noqa: F401 (fixtures)
     BEST_EFFORT,
     DETECTIONS,
@@ -78,3 +79,24 @@ def test_a_node_prepares_raw_images_on_the_card(bundle, activate, probe, monkeyp
         probe.spin_for(0.05)
     assert stub.called()["cuLaunchKernel"] > before
     assert node.monitor().totals().failed == 0
+
+
+def test_a_lost_device_dooms_the_process(bundle, activate, probe, monkeypatch, stub):
+    install(monkeypatch, "10.13")
+    made = compiled(bundle, "tensorrt")
+    diagnostics = probe.collect(DiagnosticArray, "/diagnostics")
+    node = activate(backend="tensorrt")
+    publisher = probe.node.create_publisher(Image, IMAGE, BEST_EFFORT)
+    probe.until(lambda: publisher.get_subscription_count() == 1, "a subscriber")
+    probe.until(lambda: diagnostics, "diagnostics")
+    values = {entry.key: entry.value for entry in diagnostics[-1].status[0].values}
+    assert values["plan"] == made.record.target.key
+    assert values["precision"] == "float"
+    assert node.doom is None
+    stub.lose(700)
+    while node.doom is None:
+        publisher.publish(raw_image(7))
+        probe.spin_for(0.05)
+    assert "illegal memory access" in node.doom
+    node.release()
+    stub.reset()
