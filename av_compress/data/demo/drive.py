@@ -112,7 +112,7 @@ def write_bag(drive: Drive, path: Path) -> list[Labels2D]:
             truth.append(labels)
             writer.write_image(IMAGE_TOPIC, ImageFrame(pixels, "bgr", stamp, CAMERA_FRAME))
             writer.write(CAMERA_INFO_TOPIC, _camera_info(writer, camera, stamp), stamp)
-            points = sweep(world, seconds, lidar)
+            points, _ = sweep(world, seconds, lidar)
             writer.write_cloud(POINTS_TOPIC, points, stamp, LIDAR_FRAME)
     return truth
 
