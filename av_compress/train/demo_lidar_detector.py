@@ -32,12 +32,13 @@ from av_compress.metrics.nuscenes import NuscenesAP, nuscenes_average_precision
 from av_compress.progress import track
 from av_compress.tasks.base import Labels3D, PointCloud
 from av_compress.tasks.lidar_detection import LidarDetection
-from av_compress.train.demo_detector import FOLDER, FRAME_STEP_S, HELD_OUT_SEEDS, TRAINING_SEEDS
+from av_compress.train.demo_detector import FOLDER, HELD_OUT_SEEDS, TRAINING_SEEDS
 from av_compress.train.lidar_network import BOX_MAPS, STRIDE, DemoLidarDetector
 from av_compress.train.lidar_targets import Targets, center_loss, make_targets
 from av_compress.yamlfile import load_yaml
 
 NAME = "lidar_detector"
+SWEEP_STEP_S = 1.8
 # Training clouds are turned and stretched by up to so much, and every other one is mirrored.
 _TURN_RAD, _STRETCH = 0.06, 0.05
 # Elements from which on zeros are not written out.
@@ -74,11 +75,11 @@ def load_task() -> LidarDetection:
 
 
 def render_sweeps(task: LidarDetection, seed: int, sweeps: int) -> list[Sample]:
-    """Render the sweeps of a drive, `FRAME_STEP_S` apart; objects out of range are ignored."""
+    """Render the sweeps of a drive, `SWEEP_STEP_S` apart; objects out of range are ignored."""
     world, lidar, wanted = make_world(seed), Lidar(), task.settings.input
     found = []
     for number in range(sweeps):
-        points, labels = sweep(world, number * FRAME_STEP_S, lidar)
+        points, labels = sweep(world, number * SWEEP_STEP_S, lidar)
         known = map_labels_3d(labels, CLASSES, task.class_names)
         known = ignore_outside(known, wanted.lower, wanted.upper)
         found.append(Sample(as_cloud(points, f"{seed}/{number}"), known))
@@ -251,9 +252,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train, export, measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--output", type=Path, default=FOLDER)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--drives", type=int, default=len(TRAINING_SEEDS))
-    parser.add_argument("--sweeps", type=int, default=24, help="sweeps of every drive")
+    parser.add_argument("--sweeps", type=int, default=16, help="sweeps of every drive")
     args = parser.parse_args(argv)
     task = load_task()
     network = train(
