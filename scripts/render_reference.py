@@ -44,7 +44,15 @@ from av_compress.engines.measurements import Measurements, SpeedRecord
 from av_compress.engines.variants import ChoiceRecord, VariantRecord
 from av_compress.validation import load_schema
 
-PAGES = ("recipe.md", "bundle.md", "replay.md", "node.md", "lint.md", "quantization.md")
+PAGES = (
+    "recipe.md",
+    "bundle.md",
+    "replay.md",
+    "node.md",
+    "lint.md",
+    "quantization.md",
+    "lidar_task.md",
+)
 FILES = tuple(ROOT / "docs" / name for name in PAGES)
 HEADERS = ("key", "allowed", "default", "what it says")
 
@@ -132,9 +140,10 @@ def sources() -> str:
     return table(HEADERS, found, left=4)
 
 
-def heads() -> str:
+def by_type(section: Schema) -> str:
+    """Tabulate the keys of every kind of a section."""
     parts = []
-    for kind, variant in variants(load_schema("camera_detection_task")["properties"]["head"]):
+    for kind, variant in variants(section):
         parts += [f"#### `type: {kind}`", reference(without_type(variant))]
     return "\n\n".join(parts)
 
@@ -289,7 +298,14 @@ REGIONS = {
     "sources": sources,
     "precision": lambda: reference(load_schema("precision")),
     "task": lambda: reference(load_schema("camera_detection_task"), ("head",)),
-    "heads": heads,
+    "heads": lambda: by_type(load_schema("camera_detection_task")["properties"]["head"]),
+    "lidar_task": lambda: reference(
+        load_schema("lidar_detection_task"), ("head", "input.encoder")
+    ),
+    "lidar_encoders": lambda: by_type(
+        load_schema("lidar_detection_task")["properties"]["input"]["properties"]["encoder"]
+    ),
+    "lidar_heads": lambda: by_type(load_schema("lidar_detection_task")["properties"]["head"]),
     "manifest": lambda: records(RECORDS),
     "measurements": lambda: records(TIMES),
     "refusals": refusals,

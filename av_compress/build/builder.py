@@ -131,7 +131,7 @@ def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
     with ExitStack() as stack:
         # Opened before anything that takes long: it tells whether the model fits the task.
         reference = stack.enter_context(closing(reference_pipeline(task, prepared.model)))
-        samples = open_samples(recipe, stack)
+        samples = open_samples(recipe, task.frame_needs, stack)
         prepared = prove_on_frames(recipe, preparation, samples.calibration)
         judge = None
         if recipe.gate is not None and samples.gate is not None:

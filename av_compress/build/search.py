@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -33,8 +33,7 @@ from av_compress.compress.search.sensitivity import (
 )
 from av_compress.engines.forms import FORMS
 from av_compress.fileio import canonical_json, sha256_bytes
-from av_compress.metrics.shift import detections_shift
-from av_compress.tasks.base import Detections2D, Labels2D, Task
+from av_compress.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -137,12 +136,8 @@ class Searcher:
     def _emit(self, plan: PrecisionPlan) -> onnx.ModelProto:
         return self.basis.emit(plan.in_fp32(), self.emitter)
 
-    def _shift(
-        self, task: Task[Any, Any], contexts: Sequence[Any]
-    ) -> Callable[[Outputs], float] | None:
+    def _shift(self, task: Task[Any, Any], contexts: Sequence[Any]) -> Callable[[Outputs], float]:
         reference = self.judge.reference.results[: len(contexts)]
-        if not all(isinstance(result, Detections2D) for result in reference):
-            return None
         names = [value.name for value in self.basis.model.graph.output]
 
         def shift(outputs: Outputs) -> float:
@@ -150,7 +145,7 @@ class Searcher:
                 task.postprocess(dict(zip(names, values)), context)
                 for values, context in zip(outputs, contexts)
             ]
-            return detections_shift(reference, results)
+            return self.judge.accuracy.shift(reference, results)
 
         return shift
 
@@ -175,14 +170,20 @@ def search_key(searcher: Searcher) -> str:
     return sha256_bytes(canonical_json(parts).encode())
 
 
-def labels_sha256(labels: Sequence[Labels2D] | None) -> str | None:
+def labels_sha256(labels: Sequence[Any] | None) -> str | None:
     """Return a hash of all true objects; None where there are none to judge by."""
     if labels is None:
         return None
-    frames = [[list(map(float, box)) for box in one.boxes] for one in labels]
-    classes = [list(map(int, one.labels)) for one in labels]
-    crowds = [list(map(bool, one.crowd)) for one in labels]
-    return sha256_bytes(canonical_json([frames, classes, crowds]).encode())
+    return sha256_bytes(canonical_json([_plain(asdict(one)) for one in labels]).encode())
+
+
+def _plain(value: Any) -> Any:
+    """Return fields of labels as JSON; numbers by their bytes, as they may be no numbers."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if value is None:
+        return None
+    return [value.dtype.str, list(value.shape), value.tobytes().hex()]
 
 
 def journal_path() -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from av_compress.data.base import LabelledSource
-from av_compress.data.images import content_sha256
+from av_compress.data.content import content_sha256
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import DataError
 from av_compress.fileio import sha256_bytes

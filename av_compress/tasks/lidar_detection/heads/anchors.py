@@ -129,7 +129,7 @@ class AnchorHead(LidarHead):
                     f"allowed; allowed: {', '.join(class_names)}"
                 )
         for names in self.group_names(class_names):
-            if not self.of_group(names):
+            if not len(self.of_group(names)):
                 raise ConfigError(f"task.head.anchors: there is none for {', '.join(names)}")
 
     def of_group(self, names: Sequence[str]) -> Doubles:
