@@ -50,9 +50,7 @@ def map_labels_3d(
     return only(labels, chosen, mapped, labels.ignored[chosen] | near)
 
 
-def ignore_outside(
-    labels: Labels3D, lower: Sequence[float], upper: Sequence[float]
-) -> Labels3D:
+def ignore_outside(labels: Labels3D, lower: Sequence[float], upper: Sequence[float]) -> Labels3D:
     """Ignore objects whose centre a task cannot tell: outside of its range.
 
     Args:
