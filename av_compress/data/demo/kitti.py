@@ -27,9 +27,10 @@ _BEHIND_M, _AHEAD_M = -25.0, 50.0
 def write_kitti(drives: Sequence[Drive], folder: Path) -> Path:
     """Render the sweeps of drives in KITTI's layout; see `data.kitti`.
 
-    Intensities are 0..255, as in the drives' bags. Objects of at least `lidar.MIN_POINTS` points from 25 m behind to 50 m ahead are labelled. The
-    camera of the calibration stands where the LiDAR does; sizes in its image are those that it
-    would see if it were turned to the object, and occlusion is not graded.
+    Intensities are 0..255, as in the drives' bags. Objects of at least `lidar.MIN_POINTS` points,
+    from 25 m behind to 50 m ahead, are labelled. The camera of the calibration stands where the
+    LiDAR does; sizes in its image are those that it would see if it were turned to the object,
+    and occlusion is not graded.
 
     Returns:
         the list of the clouds' names.
