@@ -24,8 +24,8 @@ from av_compress.build.checks import (
 from av_compress.build.gates import ClassLoss, Judge, NumbersOnly, Observed, split_metric
 from av_compress.build.recipe import GateConfig, SampleConfig, SizeConfig, SpeedConfig
 from av_compress.build.samples import SampleSet
-from av_compress.build.search import labels_sha256
 from av_compress.build.speed import compare_speed, spread
+from av_compress.data.content import labels_sha256
 from av_compress.engines.base import RunResult, RunTiming
 from av_compress.engines.manifest import AttemptRecord, CheckRecord, GateRecord
 from av_compress.engines.measurements import Measurements, Spread, load_measurements

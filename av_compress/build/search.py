@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from av_compress.compress.search.sensitivity import (
     measure_sensitivity,
     ranked,
 )
+from av_compress.data.content import labels_sha256
 from av_compress.engines.forms import FORMS
 from av_compress.fileio import canonical_json, sha256_bytes
 from av_compress.tasks.base import Task
@@ -168,22 +169,6 @@ def search_key(searcher: Searcher) -> str:
         "versions": tool_versions(),
     }
     return sha256_bytes(canonical_json(parts).encode())
-
-
-def labels_sha256(labels: Sequence[Any] | None) -> str | None:
-    """Return a hash of all true objects; None where there are none to judge by."""
-    if labels is None:
-        return None
-    return sha256_bytes(canonical_json([_plain(asdict(one)) for one in labels]).encode())
-
-
-def _plain(value: Any) -> Any:
-    """Return fields of labels as JSON; numbers by their bytes, as they may be no numbers."""
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if value is None:
-        return None
-    return [value.dtype.str, list(value.shape), value.tobytes().hex()]
 
 
 def journal_path() -> Path:

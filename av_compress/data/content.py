@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import singledispatch
 from typing import Any
 
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from av_compress.fileio import canonical_json, sha256_bytes
 from av_compress.tasks.base import ImageFrame, PointCloud
 
 Floats = npt.NDArray[np.float64]
@@ -44,6 +47,22 @@ def _(frame: PointCloud) -> str:
     digest = hashlib.sha256(f"points {points.shape}:".encode())
     digest.update(points.tobytes())
     return digest.hexdigest()
+
+
+def labels_sha256(labels: Sequence[Any] | None) -> str | None:
+    """Return a hash of the true objects of frames, of any kind; None where none are known."""
+    if labels is None:
+        return None
+    return sha256_bytes(canonical_json([_plain(asdict(one)) for one in labels]).encode())
+
+
+def _plain(value: Any) -> Any:
+    """Return fields of labels as JSON: arrays by their bytes, as they may hold no numbers."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if value is None:
+        return None
+    return [value.dtype.str, list(value.shape), value.tobytes().hex()]
 
 
 @singledispatch

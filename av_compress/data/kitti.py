@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from av_compress.data.clouds import COLUMNS, read_cloud
 from av_compress.data.kitti_calibration import Calibration, read_calibration
@@ -137,6 +138,10 @@ class KittiFolder:
             raise FrameError(f"{path} is no PNG, from which the camera's view is known")
         width, height = _PNG_SIZE.unpack(start)
         return width, height
+
+    def heights(self, index: int, boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Return how high boxes stand in the image beside cloud `index`; see `GradedSource`."""
+        return self.calibration(index).heights(boxes, self.image_size(index))
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
