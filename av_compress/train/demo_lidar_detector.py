@@ -10,7 +10,7 @@ seeded; on another processor, sums in another order give slightly other weights.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,12 +60,14 @@ class Accuracy:
     Attributes:
         kitti: average precision by overlap.
         nuscenes: average precision by distance of centres, and errors.
+        per_drive: seed -> KITTI's average precision in bird's eye view of this drive alone.
         clouds: how many were measured on.
 
     """
 
     kitti: KittiAP
     nuscenes: NuscenesAP
+    per_drive: Mapping[int, float]
     clouds: int
 
 
@@ -86,12 +88,14 @@ def render_sweeps(task: LidarDetection, seed: int, sweeps: int) -> list[Sample]:
     return found
 
 
-def render_drives(task: LidarDetection, seeds: Sequence[int], sweeps: int) -> list[Sample]:
-    """Render the sweeps of several drives."""
+def render_drives(
+    task: LidarDetection, seeds: Sequence[int], sweeps: int
+) -> dict[int, list[Sample]]:
+    """Render the sweeps of several drives: seed -> its sweeps."""
     count = len(seeds)
     with ProcessPoolExecutor() as pool:
         drives = pool.map(render_sweeps, [task] * count, seeds, [sweeps] * count)
-        return [sample for drive in track(drives, "render", total=count) for sample in drive]
+        return dict(zip(seeds, track(drives, "render", total=count)))
 
 
 def train(
@@ -108,7 +112,7 @@ def train(
         order = rng.permutation(len(samples))
         total = 0.0
         for start in range(0, len(order) - batch + 1, batch):
-            chosen = [_varied(samples[n], rng) for n in order[start : start + batch]]
+            chosen = [varied_sample(samples[n], rng) for n in order[start : start + batch]]
             optimizer.zero_grad()
             loss = center_loss(*_answers(network, task, chosen))
             loss.backward()
@@ -148,7 +152,7 @@ def _answers(
     return maps, targets
 
 
-def _varied(sample: Sample, rng: np.random.Generator) -> Sample:
+def varied_sample(sample: Sample, rng: np.random.Generator) -> Sample:
     """Turn and stretch a cloud a little with all that is in it, and mirror every other one."""
     turn, stretch = rng.uniform(-_TURN_RAD, _TURN_RAD), 1 + rng.uniform(-_STRETCH, _STRETCH)
     side = 1.0 if rng.random() < 0.5 else -1.0
@@ -209,14 +213,27 @@ def shorten_zeros(model: onnx.ModelProto) -> None:
             model.graph.node.insert(place + offset, new)
 
 
-def measure(task: LidarDetection, model: Path, samples: Sequence[Sample]) -> Accuracy:
-    """Measure average precision as KITTI and as nuScenes has it."""
+def measure(task: LidarDetection, model: Path, drives: Mapping[int, Sequence[Sample]]) -> Accuracy:
+    """Measure average precision as KITTI and as nuScenes has it.
+
+    Args:
+        task: of the model.
+        model: ONNX file.
+        drives: seed -> its sweeps.
+
+    """
     pipeline = Pipeline(task.for_measuring(), OnnxRuntimeEngine(model))
-    results = [pipeline.process(sample.cloud).result for sample in samples]
-    labels = [sample.labels for sample in samples]
-    kitti = kitti_average_precision(results, labels, task.class_names)[ALL]
-    nuscenes = nuscenes_average_precision(results, labels, task.class_names)
-    return Accuracy(kitti, nuscenes, len(samples))
+    names, per_drive = task.class_names, {}
+    results, labels = [], []
+    for seed, samples in drives.items():
+        found = [pipeline.process(sample.cloud).result for sample in samples]
+        there = [sample.labels for sample in samples]
+        per_drive[seed] = kitti_average_precision(found, there, names)[ALL].bev
+        results += found
+        labels += there
+    kitti = kitti_average_precision(results, labels, names)[ALL]
+    nuscenes = nuscenes_average_precision(results, labels, names)
+    return Accuracy(kitti, nuscenes, per_drive, len(labels))
 
 
 def card(task: LidarDetection, model: Path, accuracy: Accuracy) -> dict[str, Any]:
@@ -233,9 +250,11 @@ def card(task: LidarDetection, model: Path, accuracy: Accuracy) -> dict[str, Any
         "training_seeds": [TRAINING_SEEDS.start, TRAINING_SEEDS.stop],
         "held_out_seeds": [HELD_OUT_SEEDS.start, HELD_OUT_SEEDS.stop],
         "held_out_sweeps": accuracy.clouds,
+        "sweep_step_s": SWEEP_STEP_S,
         "held_out_objects": {k: v.truths for k, v in kitti.per_class.items()},
         "kitti_ap_bev": round(kitti.bev, 4),
         "kitti_ap_3d": round(kitti.volume, 4),
+        "kitti_ap_bev_per_drive": {str(k): round(v, 4) for k, v in accuracy.per_drive.items()},
         "kitti_ap_bev_per_class": {k: round(v.bev.r40, 4) for k, v in kitti.per_class.items()},
         "kitti_ap_3d_per_class": {k: round(v.volume.r40, 4) for k, v in kitti.per_class.items()},
         "kitti_iou": {k: v.iou for k, v in kitti.per_class.items()},
@@ -257,9 +276,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sweeps", type=int, default=16, help="sweeps of every drive")
     args = parser.parse_args(argv)
     task = load_task()
-    network = train(
-        task, render_drives(task, TRAINING_SEEDS[: args.drives], args.sweeps), args.epochs
-    )
+    drives = render_drives(task, TRAINING_SEEDS[: args.drives], args.sweeps)
+    network = train(task, [sample for drive in drives.values() for sample in drive], args.epochs)
     model = args.output / f"{NAME}.onnx"
     export(network, task, model)
     held_out = HELD_OUT_SEEDS[: max(1, args.drives // 8)]
