@@ -38,6 +38,7 @@ from av_compress.tasks.base import Detections2D, Detections3D, Task
 # Streets for calibration and gate; the drive's own seed is below 900, training's above 999.
 CALIBRATION_SEEDS, GATE_SEEDS = range(910, 918), range(930, 938)
 _EACH_S = 16.0
+_BESIDE_M = 22.0
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -151,7 +152,9 @@ def _image_picture(bag: Path, index: int, found: Any, _: Any, task: Task[Any, An
 def _cloud_picture(bag: Path, index: int, found: Any, labels: Any, task: Task[Any, Any]) -> Pixels:
     with closing(BagClouds(bag, POINTS_TOPIC, PointOptions(channels=4))) as source:
         cloud = source.read(index)
-    view = View.of_range(*_bounds(task.config()["input"]))
+    lower, upper = _bounds(task.config()["input"])
+    # Houses beside the street say where one is.
+    view = View.of_range((lower[0], -_BESIDE_M), (upper[0], _BESIDE_M))
     return annotate_cloud(cloud, found, task.class_names, view, labels)
 
 

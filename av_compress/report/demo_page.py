@@ -105,7 +105,11 @@ def _facts(one: Served) -> list[Fact]:
     return [
         Fact(points(one.accuracy.ap50), f"{one.name}: AP50", "against the labels"),
         Fact(latency, f"{one.name}: latency", f"p50; p99 {milliseconds(last)} ms"),
-        Fact(_answered(one), f"{one.name}: answered", f"{dropped} dropped (latest wins)"),
+        Fact(
+            f"{len(one.latencies_ms)} / {one.frames}",
+            f"{one.name}: frames answered",
+            f"{dropped} dropped (latest wins)",
+        ),
     ]
 
 
