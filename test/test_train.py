@@ -21,7 +21,13 @@ from av_compress.tasks.boxes3d import corners
 from av_compress.tasks.lidar_detection import LidarDetection
 from av_compress.tasks.lidar_detection.grid import Grid
 from av_compress.train.demo_detector import export
-from av_compress.train.demo_lidar_detector import Sample, load_task, make_network, varied_sample
+from av_compress.train.demo_lidar_detector import (
+    Sample,
+    load_task,
+    make_network,
+    varied_sample,
+    without_heading,
+)
 from av_compress.train.demo_lidar_detector import export as export_lidar
 from av_compress.train.lidar_network import BOX_MAPS
 from av_compress.train.lidar_targets import center_loss, make_targets
@@ -158,6 +164,16 @@ def test_a_varied_cloud_keeps_its_points_in_its_boxes():
         mirrored.add(bool(varied.labels.boxes[0, 1] < 0))
     assert mirrored == {False, True}
     np.testing.assert_array_equal(labels.boxes, box.astype(np.float32))
+
+
+def test_classes_without_a_heading_keep_their_footprints():
+    yaws = [0.2, 3.0, -3.0, np.pi / 2, -1.5]
+    labels = cloud_labels(*([1.0, 2.0, 0.0, 0.5, 0.7, 1.8, yaw] for yaw in yaws))
+    folded = without_heading(labels, [True])
+    expected = [0.2, 3.0 - np.pi, np.pi - 3.0, -np.pi / 2, -1.5]
+    np.testing.assert_allclose(folded.boxes[:, 6], expected, atol=1e-6)
+    np.testing.assert_array_equal(folded.boxes[:, :6], labels.boxes[:, :6])
+    np.testing.assert_array_equal(without_heading(labels, [False]).boxes, labels.boxes)
 
 
 def test_the_exported_lidar_detector_computes_what_the_network_does(tmp_path: Path):
