@@ -43,7 +43,7 @@ from av_compress.report.build_page import (
     ShareRow,
     TensorRange,
 )
-from av_compress.tasks.base import Detections2D
+from av_compress.tasks.base import Detections2D, ImageFrame
 
 EVIL = '<script>alert("1")</script>'
 CLASSES = ("car", "person & dog", EVIL, "$\\frac{price$ 行人")
@@ -106,7 +106,9 @@ def replay_result(
         frames=records,
         bad=tuple(BadFrame(frames + i, f"/camera#{frames + i}", EVIL) for i in range(bad)),
         agreement=summarise([r.agreement for r in records], CLASSES) if reference else None,
-        worst=tuple(WorstFrame(record, pixels) for record in records[:worst] if reference),
+        worst=tuple(
+            WorstFrame(record, ImageFrame(pixels)) for record in records[:worst] if reference
+        ),
         gates=gates,
         wall_s=12.34,
     )

@@ -28,7 +28,7 @@ from av_compress.build.samples import SampleSet
 from av_compress.cachefolder import cache_folder
 from av_compress.compress.observe.statistics import Statistics, Wanted
 from av_compress.compress.observe.thresholds import ThresholdMethod, find_range
-from av_compress.data.images import content_sha256
+from av_compress.data.content import content_sha256
 from av_compress.errors import DataError
 from av_compress.tasks.base import ImageFrame
 from av_compress.tasks.registry import make_task

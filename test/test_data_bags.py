@@ -12,6 +12,7 @@ from helpers_data import START_NS, STEP_NS, frames, write_camera_bag
 
 from av_compress.data.bag_writer import BagWriter
 from av_compress.data.bags import BagImages, bag_topics
+from av_compress.data.detection_messages import DetectionMessages
 from av_compress.data.detections import detections_to_fields
 from av_compress.errors import DataError
 from av_compress.tasks.base import Detections2D
@@ -63,7 +64,7 @@ def test_an_empty_bag(tmp_path: Path):
 def test_a_topic_of_another_kind(tmp_path: Path):
     result = Detections2D.empty()
     with BagWriter(tmp_path / "bag") as writer:
-        writer.write_detections("/found", detections_to_fields(result, 5, "camera"), 5)
+        DetectionMessages(writer).write_2d("/found", detections_to_fields(result, 5, "camera"), 5)
     assert [str(topic.name) for topic in bag_topics(tmp_path / "bag")] == ["/found"]
     assert "Detection2DArray" in refusal(tmp_path / "bag", "/found")
 

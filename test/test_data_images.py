@@ -12,10 +12,10 @@ from helpers_data import jpeg, picture, png
 from hypothesis import given
 from hypothesis import strategies as st
 
+from av_compress.data.content import content_sha256
 from av_compress.data.images import (
     ENCODINGS,
     RawImage,
-    content_sha256,
     decode_compressed,
     decode_raw,
     frame_from_message,

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_compress.data.combined import CombinedSource
-from av_compress.data.images import content_sha256
+from av_compress.data.content import content_sha256
 from av_compress.data.sampling import (
     ChosenFrame,
     SampleRequest,

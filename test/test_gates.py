@@ -24,13 +24,14 @@ from av_compress.build.checks import (
 from av_compress.build.gates import ClassLoss, Judge, NumbersOnly, Observed, split_metric
 from av_compress.build.recipe import GateConfig, SampleConfig, SizeConfig, SpeedConfig
 from av_compress.build.samples import SampleSet
-from av_compress.build.search import labels_sha256
 from av_compress.build.speed import compare_speed, spread
+from av_compress.data.content import labels_sha256
 from av_compress.engines.base import RunResult, RunTiming
 from av_compress.engines.manifest import AttemptRecord, CheckRecord, GateRecord
 from av_compress.engines.measurements import Measurements, Spread, load_measurements
 from av_compress.errors import DataError
 from av_compress.fileio import sha256_bytes
+from av_compress.metrics.accuracy import InImages
 from av_compress.report.conditions import explain, explain_refusal
 from av_compress.tasks.base import Labels2D
 
@@ -190,7 +191,7 @@ def test_losses_of_classes_are_those_of_the_gates_metric():
     truth = detections((0, 0, 10, 10, 0.9, 0), (20, 0, 30, 10, 0.8, 0), (40, 0, 60, 40, 0.9, 1))
     found = detections((0, 0, 10, 10, 0.9, 0), (40, 0, 60, 32, 0.9, 1))
     samples = SampleSet(source=None, indices=(0,), sampling="stride", hashes=("",))
-    judge = Judge(config(), samples, ("car", "person"), Observed((truth,)), None)
+    judge = Judge(config(), samples, ("car", "person"), InImages(), Observed((truth,)), None)
     for metric, expected in (
         # Half the cars: precision 1 up to recall 0.5, that is at 51 of the 101 recalls. The
         # person's box has an IoU of 0.8: right at 7 of the 10 thresholds.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from av_compress.build.recipe import load_recipe
+from av_compress.build.source_model import WholeModel
 from av_compress.errors import ConfigError, UsageError
 
 MINIMAL = """
@@ -27,7 +28,7 @@ def write(folder: Path, text: str, name: str = "city.yaml") -> Path:
 def test_defaults_are_filled_in(tmp_path: Path):
     recipe = load_recipe(write(tmp_path, MINIMAL))
     assert recipe.name == "city"
-    assert recipe.model == tmp_path / "models/detector.onnx"
+    assert recipe.model == WholeModel(tmp_path / "models/detector.onnx")
     assert recipe.emitters == ("tensorrt", "cpu")
     assert (recipe.calibration.samples, recipe.calibration.sampling) == (64, "coverage")
     assert recipe.threshold.method == "mse"

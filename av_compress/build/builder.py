@@ -44,7 +44,7 @@ from av_compress.engines.manifest import (
 )
 from av_compress.engines.measurements import MEASUREMENTS_NAME, Measurements, describe_machine
 from av_compress.errors import GateError
-from av_compress.fileio import atomic_directory, sha256_file, write_text
+from av_compress.fileio import atomic_directory, write_text
 from av_compress.progress import check_interrupt
 from av_compress.report.build_page import write_build_report
 from av_compress.tasks.base import Task
@@ -131,7 +131,7 @@ def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
     with ExitStack() as stack:
         # Opened before anything that takes long: it tells whether the model fits the task.
         reference = stack.enter_context(closing(reference_pipeline(task, prepared.model)))
-        samples = open_samples(recipe, stack)
+        samples = open_samples(recipe, task.frame_needs, stack)
         prepared = prove_on_frames(recipe, preparation, samples.calibration)
         judge = None
         if recipe.gate is not None and samples.gate is not None:
@@ -183,7 +183,7 @@ def _referee(
     return Referee(
         judge=judge,
         task=task,
-        source_bytes=recipe.model.stat().st_size,
+        source_bytes=recipe.model.bytes,
         fp32=serialise(prepared.model),
         inputs=tuple(task.preprocess(frame).tensors for frame in frames),
     )
@@ -199,10 +199,10 @@ def _manifest(
     versions = tool_versions()
     if compiler is not None:
         versions[compiler.backend] = compiler.version
-    size = recipe.model.stat().st_size
+    source = recipe.model
     return Manifest(
         name=recipe.name,
-        source=ModelRecord(recipe.model.name, sha256_file(recipe.model), size),
+        source=ModelRecord(source.name, source.sha256(), source.bytes),
         recipe=recipe.content,
         recipe_sha256=recipe.sha256,
         task=task.config(),

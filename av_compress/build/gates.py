@@ -20,17 +20,11 @@ from av_compress.engines.manifest import GateRecord
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine, OrtOptions
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import ConfigError, DataError, FrameError
-from av_compress.metrics.average_precision import (
-    DetectionAP,
-    average_precision,
-    average_precision_against,
-    map_labels,
-)
-from av_compress.tasks.base import Detections2D, Labels2D, Task
+from av_compress.metrics.accuracy import Accuracy, accuracy_of
+from av_compress.metrics.coco_protocol import DetectionAP
+from av_compress.metrics.shift import CONFIDENT_SCORE
+from av_compress.tasks.base import Task
 from av_compress.tensors import Tensors
-
-# A reference detection counts as truth from this score on: what a stack would act upon.
-CONFIDENT_SCORE = 0.25
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Observed:
 
     """
 
-    results: tuple[Detections2D, ...]
+    results: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,7 @@ class Judge:
         config: metric and limit.
         samples: the frames.
         class_names: the task's class names.
+        accuracy: how the task's results are judged.
         reference: what the FP32 model made of the samples.
         labels: true objects per frame in the task's classes; None for a source without labels.
 
@@ -69,8 +64,9 @@ class Judge:
     config: GateConfig
     samples: SampleSet
     class_names: Sequence[str]
+    accuracy: Accuracy
     reference: Observed
-    labels: tuple[Labels2D, ...] | None
+    labels: tuple[Any, ...] | None
 
     def observe(self, pipeline: Pipeline, label: str) -> Observed:
         """Run every gate sample through a candidate."""
@@ -78,16 +74,11 @@ class Judge:
 
     def precisions(self, observed: Observed) -> dict[str, DetectionAP]:
         """Measure results against every truth there is: `labels` and `agreement`."""
-        against = average_precision_against(
-            self.reference.results,
-            observed.results,
-            min_score=CONFIDENT_SCORE,
-            class_names=self.class_names,
-        )
+        names, results = self.class_names, observed.results
+        against = self.accuracy.against(self.reference.results, results, CONFIDENT_SCORE, names)
         measured = {"agreement": against}
         if self.labels is not None:
-            labels = average_precision(observed.results, self.labels, self.class_names)
-            measured["labels"] = labels
+            measured["labels"] = self.accuracy.on_labels(results, self.labels, names)
         return measured
 
     def figures(self, observed: Observed) -> dict[str, float]:
@@ -227,15 +218,15 @@ def make_judge(
         DataError: the FP32 model sees nothing there to lose, or the labels name no class of it.
 
     """
-    class_names = reference.task.class_names
-    labels = _labels(samples, class_names)
+    class_names, accuracy = reference.task.class_names, accuracy_of(reference.task)
+    labels = _labels(samples, class_names, accuracy)
     if labels is None and split_metric(config.metric)[0] == "labels":
         raise ConfigError(
             f"gate.metric: {config.metric!r} needs labels, which {samples.source.description} "
             "does not have; allowed: agreement_ap50, agreement_ap"
         )
     observed = observe(reference, samples, f"{purpose}: FP32")
-    judge = Judge(config, samples, class_names, observed, labels)
+    judge = Judge(config, samples, class_names, accuracy, observed, labels)
     _check_truth(judge, purpose)
     return judge
 
@@ -254,12 +245,14 @@ def make_search_judge(config: GateConfig, samples: SampleSet, reference: Pipelin
     return make_judge(config, samples, reference, "search")
 
 
-def _labels(samples: SampleSet, class_names: Sequence[str]) -> tuple[Labels2D, ...] | None:
+def _labels(
+    samples: SampleSet, class_names: Sequence[str], accuracy: Accuracy
+) -> tuple[Any, ...] | None:
     source = samples.source
     if not isinstance(source, LabelledSource):
         return None
     return tuple(
-        map_labels(source.labels(index), source.class_names, class_names)
+        accuracy.in_classes(source.labels(index), source.class_names, class_names)
         for index in samples.indices
     )
 
@@ -275,12 +268,14 @@ def _check_truth(judge: Judge, purpose: str) -> None:
                 f"the {len(samples)} samples of {samples.source.description}; check the task's "
                 "preprocess and head, or choose other frames"
             )
-    elif judge.labels is not None and not any(len(labels) for labels in judge.labels):
+    elif judge.labels is not None and not any(
+        judge.accuracy.counting(labels).any() for labels in judge.labels
+    ):
         raise DataError(
             f"{purpose}: none of the labels of {samples.source.description} names a class of the "
             f"task ({', '.join(judge.class_names[:5])} ...)"
         )
 
 
-def _count(results: Iterable[Detections2D]) -> int:
+def _count(results: Iterable[Any]) -> int:
     return sum(int((result.scores > CONFIDENT_SCORE).sum()) for result in results)

@@ -66,7 +66,7 @@ def observe_part(
     with ExitStack() as stack:
         # Opened for what it checks: that the model fits the task.
         stack.enter_context(closing(measuring_pipeline(task, model, exact=False)))
-        samples = open_samples(recipe, stack).calibration
+        samples = open_samples(recipe, task.frame_needs, stack).calibration
         for emitters, own in emitters_apart(recipe, rules):
             for each in (own, without_migration(own)) if own.migrate else (own,):
                 with suppress(UnobservedError):

@@ -15,7 +15,7 @@ from av_compress.build.keys import ObservationKey
 from av_compress.build.samples import SampleSet
 from av_compress.cachefolder import cache_folder
 from av_compress.compress.observe.statistics import ObserverRun, Statistics, Wanted
-from av_compress.data.images import content_sha256
+from av_compress.data.content import content_sha256
 from av_compress.errors import AvCompressError, DataError
 from av_compress.tasks.base import Task
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import SampleSet
 from av_compress.compress.optimize.normalization import fold_normalization
@@ -16,17 +18,22 @@ from av_compress.compress.optimize.passes import cost, report_of
 from av_compress.compress.optimize.prepare import (
     PreparedModel,
     PrepareOptions,
-    load_reference,
-    prepare_model,
+    prepare_loaded,
+    reference_of,
 )
 from av_compress.compress.optimize.proof import difference_on, refuse_foreign
-from av_compress.errors import ModelError
-from av_compress.tasks.base import Task
+from av_compress.errors import ConfigError, ModelError
+from av_compress.tasks.base import PointCloud, Task
 from av_compress.tasks.camera_detection.task import CameraDetection
+from av_compress.tasks.lidar_detection.encoders.voxels import VoxelConfig
+from av_compress.tasks.lidar_detection.task import LidarDetection
 from av_compress.tasks.registry import make_task
+from av_compress.tensors import Tensors
 
 # Real frames on which the prepared model is held against the source.
 PROOF_FRAMES = 2
+# Points of the larger one of two clouds that are made up for the proof of each pass.
+_EXAMPLE_POINTS = 3000
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class Preparation:
     Attributes:
         prepared: the model, and what was done to it.
         task: feeds and reads the prepared model.
-        source_task: feeds the source model; another one where normalisation was folded.
+        source_task: feeds the source model; another one where normalisation was folded, or
+            voxels are padded.
 
     """
 
@@ -53,17 +61,18 @@ def prepare(recipe: Recipe) -> Preparation:
         ModelError: the model cannot be compressed, or not be run.
 
     """
-    task = make_task(recipe.task)
-    prepared = prepare_model(recipe.model, _options(recipe, task))
+    source_task = make_task(recipe.task)
+    task = _padded(source_task) if recipe.optimize.pad_voxels else source_task
+    source = recipe.model.load(source_task)
     try:
+        prepared = prepare_loaded(source, _options(recipe, task))
         # Nothing that follows does without: calibration, search and gate.
         refuse_foreign(prepared.model)
     except ModelError as error:
         raise ModelError(f"{recipe.model}: {error}") from error
     prepared = _with_batch(recipe, prepared)
-    if not recipe.optimize.fold_normalization:
-        return Preparation(prepared, task, task)
-    return _with_normalization(prepared, task)
+    preparation = Preparation(prepared, task, source_task)
+    return _with_normalization(preparation) if recipe.optimize.fold_normalization else preparation
 
 
 def prove_on_frames(recipe: Recipe, preparation: Preparation, samples: SampleSet) -> PreparedModel:
@@ -84,7 +93,8 @@ def prove_on_frames(recipe: Recipe, preparation: Preparation, samples: SampleSet
         (preparation.source_task.preprocess(f).tensors, preparation.task.preprocess(f).tensors)
         for f in frames
     ]
-    source = load_reference(recipe.model, _options(recipe, preparation.task))
+    source_task = preparation.source_task
+    source = reference_of(recipe.model.load(source_task), _options(recipe, source_task))
     deviation = difference_on(source, prepared.model, feeds)
     if deviation > prepared.limit:
         raise ModelError(
@@ -116,20 +126,53 @@ def _with_batch(recipe: Recipe, prepared: PreparedModel) -> PreparedModel:
 def _options(recipe: Recipe, task: Task[Any, Any]) -> PrepareOptions:
     wanted = recipe.optimize
     shapes = _input_shapes(task) if wanted.static_shapes else {}
-    return PrepareOptions(shapes, wanted.detach_nms, frozenset(wanted.skip))
+    return PrepareOptions(shapes, wanted.detach_nms, frozenset(wanted.skip), _examples(task))
 
 
 def _input_shapes(task: Task[Any, Any]) -> Mapping[str, Sequence[int]]:
-    """Return the extents of the tensors that a task feeds; of other tasks none are known yet."""
-    if not isinstance(task, CameraDetection):
-        return {}
-    return {task.settings.input.name: task.settings.input.shape}
+    """Return the extents of the tensors that a task feeds; not of those that a frame decides."""
+    if isinstance(task, CameraDetection):
+        return {task.settings.input.name: task.settings.input.shape}
+    if isinstance(task, LidarDetection):
+        known = {spec.name: spec.static_shape for spec in task.input_specs}
+        return {name: shape for name, shape in known.items() if shape is not None}
+    return {}
 
 
-def _with_normalization(prepared: PreparedModel, task: Task[Any, Any]) -> Preparation:
+def _examples(task: Task[Any, Any]) -> tuple[Tensors, ...]:
+    """Make the inputs of two clouds of random points, where random inputs would be no cloud's."""
+    if not isinstance(task, LidarDetection):
+        return ()
+    wanted, columns = task.settings.input, len(task.point_columns)
+    rng = np.random.default_rng(0)
+    clouds = []
+    for count in (_EXAMPLE_POINTS, _EXAMPLE_POINTS // 3):
+        points = rng.uniform(0.0, 1.0, (count, columns))
+        points[:, :3] = rng.uniform(wanted.lower, wanted.upper, (count, 3))
+        clouds.append(PointCloud(points.astype(np.float32)))
+    return tuple(task.preprocess(cloud).tensors for cloud in clouds)
+
+
+def _padded(task: Task[Any, Any]) -> Task[Any, Any]:
+    """Return the task with as many voxels for every cloud, where their number was open."""
+    if isinstance(task, LidarDetection):
+        wanted = task.settings.input
+        if isinstance(wanted.encoder, VoxelConfig):
+            if wanted.encoder.padding != "none":
+                return task
+            encoder = replace(wanted.encoder, padding="repeat_last")
+            return LidarDetection(replace(task.settings, input=replace(wanted, encoder=encoder)))
+    raise ConfigError(
+        "optimize.pad_voxels: true goes with a task of kind lidar_detection, whose "
+        "task.input.encoder is of type voxels"
+    )
+
+
+def _with_normalization(preparation: Preparation) -> Preparation:
     """Let the model normalise what it can, and the task only the rest."""
+    prepared, task = preparation.prepared, preparation.task
     if not isinstance(task, CameraDetection) or task.settings.input.dtype != "float32":
-        return Preparation(prepared, task, task)
+        return preparation
     wanted = task.settings.input
     axis = 1 if wanted.layout == "nchw" else 3
     folded = fold_normalization(prepared.model, wanted.name, wanted.mean, wanted.std, axis)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from av_compress.build.source_model import SourceModel, source_model
 from av_compress.errors import ConfigError
 from av_compress.fileio import canonical_json, sha256_bytes
 from av_compress.validation import validate
@@ -91,7 +92,7 @@ class GateConfig:
     Attributes:
         samples: the frames it is judged on, never those of the calibration.
         metric: `ap50`, `ap` (against labels), `agreement_ap50` or `agreement_ap` (against the
-            FP32 model's own detections).
+            FP32 model's own detections); boxes in space are matched by their footprints.
         max_loss: largest loss against FP32 that passes, in points (AP times 100).
         max_loss_per_class: the same for each class; None where classes are not looked at.
         min_truths: classes with fewer true objects are not looked at.
@@ -158,6 +159,7 @@ class OptimizeConfig:
         detach_nms: cut a suppression inside the model off.
         fold_normalization: let the first layers normalise the pixels, as far as that is exact.
         skip: names of passes that are left out.
+        pad_voxels: make an open number of voxels the task's `max_voxels`.
         max_batch: most frames that the model takes at once; from 2 on its batch axis is open.
 
     """
@@ -165,6 +167,7 @@ class OptimizeConfig:
     static_shapes: bool = True
     detach_nms: bool = False
     fold_normalization: bool = False
+    pad_voxels: bool = False
     skip: tuple[str, ...] = ()
     max_batch: int = 1
 
@@ -181,7 +184,7 @@ class Recipe:
     Attributes:
         name: the bundle's name.
         folder: what relative paths are relative to.
-        model: the ONNX file.
+        model: the ONNX file, or the two that are joined.
         task: task configuration.
         optimize: what may be done to the graph.
         calibration: the calibration samples.
@@ -199,7 +202,7 @@ class Recipe:
 
     name: str
     folder: Path
-    model: Path
+    model: SourceModel
     task: Mapping[str, Any]
     optimize: OptimizeConfig
     calibration: SampleConfig
@@ -325,7 +328,7 @@ def _recipe(content: dict[str, Any], folder: Path) -> Recipe:
     return Recipe(
         name=content["name"],
         folder=folder,
-        model=folder / content["model"],
+        model=source_model(content["model"], folder),
         task=content["task"],
         optimize=OptimizeConfig.from_config(content["optimize"]),
         calibration=_samples(calibration),

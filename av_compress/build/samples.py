@@ -16,7 +16,7 @@ from av_compress.data.sampling import ChosenFrame, SampleRequest, select, select
 from av_compress.data.sources import open_source
 from av_compress.fileio import canonical_json
 from av_compress.progress import track
-from av_compress.tasks.base import ImageFrame
+from av_compress.tasks.base import FrameNeeds
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class SampleSet:
         """Count the frames."""
         return len(self.indices)
 
-    def frames(self, label: str) -> Iterator[ImageFrame]:
+    def frames(self, label: str) -> Iterator[Any]:
         """Read the frames in order, with a progress bar."""
         return self.frames_at(range(len(self)), label)
 
-    def frames_at(self, positions: Sequence[int], label: str) -> Iterator[ImageFrame]:
+    def frames_at(self, positions: Sequence[int], label: str) -> Iterator[Any]:
         """Read some of the frames by their positions among all, with a progress bar."""
         for position in track(positions, label):
             yield self.source.read(self.indices[position])
@@ -58,11 +58,12 @@ class BuildSamples:
     gate: SampleSet | None
 
 
-def open_samples(recipe: Recipe, stack: ExitStack) -> BuildSamples:
+def open_samples(recipe: Recipe, needs: FrameNeeds, stack: ExitStack) -> BuildSamples:
     """Open the recipe's sources and choose frames, never the same ones for both purposes.
 
     Args:
         recipe: what to build.
+        needs: what frames its task takes.
         stack: closes the sources.
 
     Raises:
@@ -70,7 +71,7 @@ def open_samples(recipe: Recipe, stack: ExitStack) -> BuildSamples:
         DataError: a source cannot be read, or has too few frames.
 
     """
-    opened = _Opened(recipe, stack)
+    opened = _Opened(recipe, needs, stack)
     calibration = opened.request(recipe.calibration)
     if recipe.gate is None:
         return BuildSamples(_chosen(calibration, select(calibration)), None)
@@ -82,8 +83,8 @@ def open_samples(recipe: Recipe, stack: ExitStack) -> BuildSamples:
 class _Opened:
     """Opens every source once, however often the recipe names it."""
 
-    def __init__(self, recipe: Recipe, stack: ExitStack) -> None:
-        self._folder, self._stack = recipe.folder, stack
+    def __init__(self, recipe: Recipe, needs: FrameNeeds, stack: ExitStack) -> None:
+        self._folder, self._needs, self._stack = recipe.folder, needs, stack
         self._sources: dict[str, FrameSource] = {}
 
     def request(self, config: SampleConfig) -> SampleRequest:
@@ -93,7 +94,7 @@ class _Opened:
     def _open(self, config: Mapping[str, Any]) -> FrameSource:
         name = canonical_json(config)
         if name not in self._sources:
-            source = open_source(config, self._folder)
+            source = open_source(config, self._folder, self._needs)
             self._sources[name] = self._stack.enter_context(closing(source))
         return self._sources[name]
 

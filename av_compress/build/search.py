@@ -31,10 +31,10 @@ from av_compress.compress.search.sensitivity import (
     measure_sensitivity,
     ranked,
 )
+from av_compress.data.content import labels_sha256
 from av_compress.engines.forms import FORMS
 from av_compress.fileio import canonical_json, sha256_bytes
-from av_compress.metrics.shift import detections_shift
-from av_compress.tasks.base import Detections2D, Labels2D, Task
+from av_compress.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,8 @@ class Searcher:
     def _emit(self, plan: PrecisionPlan) -> onnx.ModelProto:
         return self.basis.emit(plan.in_fp32(), self.emitter)
 
-    def _shift(
-        self, task: Task[Any, Any], contexts: Sequence[Any]
-    ) -> Callable[[Outputs], float] | None:
+    def _shift(self, task: Task[Any, Any], contexts: Sequence[Any]) -> Callable[[Outputs], float]:
         reference = self.judge.reference.results[: len(contexts)]
-        if not all(isinstance(result, Detections2D) for result in reference):
-            return None
         names = [value.name for value in self.basis.model.graph.output]
 
         def shift(outputs: Outputs) -> float:
@@ -150,7 +146,7 @@ class Searcher:
                 task.postprocess(dict(zip(names, values)), context)
                 for values, context in zip(outputs, contexts)
             ]
-            return detections_shift(reference, results)
+            return self.judge.accuracy.shift(reference, results)
 
         return shift
 
@@ -173,16 +169,6 @@ def search_key(searcher: Searcher) -> str:
         "versions": tool_versions(),
     }
     return sha256_bytes(canonical_json(parts).encode())
-
-
-def labels_sha256(labels: Sequence[Labels2D] | None) -> str | None:
-    """Return a hash of all true objects; None where there are none to judge by."""
-    if labels is None:
-        return None
-    frames = [[list(map(float, box)) for box in one.boxes] for one in labels]
-    classes = [list(map(int, one.labels)) for one in labels]
-    crowds = [list(map(bool, one.crowd)) for one in labels]
-    return sha256_bytes(canonical_json([frames, classes, crowds]).encode())
 
 
 def journal_path() -> Path:

@@ -116,7 +116,7 @@ def open_searcher(
     task, model = preparation.task, preparation.prepared.model
     rules = PrecisionRules.from_config(recipe.precision)
     reference = stack.enter_context(closing(reference_pipeline(task, model)))
-    samples = open_samples(recipe, stack).calibration
+    samples = open_samples(recipe, task.frame_needs, stack).calibration
     judge = make_search_judge(recipe.gate, samples, reference)
     alone = replace(recipe, emitters=(emitter,))
     bases = make_bases(alone, model, rules, task, samples, observing or DirectObserving())

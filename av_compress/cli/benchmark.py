@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         source = None
         if args.data is not None:
-            source = open_frames(args.data, args.topic, args.images)
+            source = open_frames(args, bundle.task().frame_needs)
             stack.enter_context(closing(source))
         result, warnings = benchmark(bundle, _wanted(args), options, source, args.layers)
     print(benchmark_text(result))

@@ -1,13 +1,13 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""`av-compress demo`: the whole line on a rendered drive, with the real node."""
+"""`av-compress demo`: the whole line on a rendered drive, with the real nodes."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-HELP = "render a drive, build an INT8 bundle, serve the drive with the real node, and report"
+HELP = "render a drive, build a bundle for camera and for LiDAR, serve both, and report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

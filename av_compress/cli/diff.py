@@ -120,7 +120,7 @@ def _measure(args: argparse.Namespace, opened: list[_Opened]) -> SideBySide | No
     quiet = {"session.intra_op.allow_spinning": "0"}
     ort = OrtOptions(intra_op_threads=args.threads, session_config=quiet)
     with ExitStack() as stack:
-        source = open_frames(args.data, args.topic, args.images)
+        source = open_frames(args, task.frame_needs)
         stack.enter_context(closing(source))
         a, b = (stack.enter_context(closing(one.pipeline(task, ort))) for one in opened)
         threshold = float(task.config()["score_threshold"])

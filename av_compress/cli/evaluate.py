@@ -1,6 +1,6 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""`av-compress evaluate`: COCO average precision of a bundle or a model."""
+"""`av-compress evaluate`: average precision of a bundle or a model on labelled frames."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from av_compress.engines.forms import FORMS, ONNXRUNTIME
 from av_compress.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from av_compress.data.base import LabelledSource
     from av_compress.engines.pipeline import Pipeline
-    from av_compress.report.tables import Table
+    from av_compress.tasks.base import FrameNeeds
     from av_compress.validate.evaluate import Evaluation
 
-HELP = "measure COCO average precision of a bundle or an ONNX model on labelled images"
+HELP = "measure average precision of a bundle or an ONNX model on labelled images or clouds"
+
+_VIEW = "camera"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,14 +37,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         required=True,
-        metavar="COCO_JSON",
-        help="annotations in COCO form",
+        metavar="COCO_JSON|KITTI",
+        help="annotations in COCO form, or a folder in KITTI's layout (velodyne, calib, label_2)",
     )
     parser.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
-        help="where the images are; by default the annotations' folder",
+        help="where the images of annotations are; by default the annotations' folder",
+    )
+    parser.add_argument(
+        "--split",
+        type=Path,
+        metavar="FILE",
+        help="of KITTI: a text file with the names of the clouds to take; by default all",
+    )
+    parser.add_argument(
+        "--view",
+        choices=("camera", "whole"),
+        help="of KITTI: the points that the camera sees, as objects are labelled there alone "
+        "(default), or all",
     )
     parser.add_argument(
         "--emitter",
@@ -54,23 +69,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print a table, write JSON."""
-    from av_compress.data.coco import CocoSource
     from av_compress.fileio import canonical_json, write_text
     from av_compress.validate.evaluate import evaluate
 
     pipeline, identity = _open(args)
     with ExitStack() as stack:
         stack.enter_context(closing(pipeline))
-        source = stack.enter_context(
-            closing(CocoSource(args.data, args.images or args.data.parent))
-        )
+        source = stack.enter_context(closing(_open_data(args, pipeline.task.frame_needs)))
         evaluation = evaluate(pipeline, source)
-    print(_table(evaluation).text())
-    print(f"{evaluation.frames} images, {evaluation.detections} detections")
+    _print(evaluation, f"{pipeline.task.frame_needs.noun}s")
     if args.json is not None:
         engine = pipeline.engine.description
-        write_text(args.json, canonical_json(_content(evaluation, identity, engine, args.data)))
+        write_text(args.json, canonical_json(_content(evaluation, identity, engine, args)))
     return 0
+
+
+def _open_data(args: argparse.Namespace, needs: FrameNeeds) -> LabelledSource:
+    """Open the labelled frames that --data names, and that the task takes."""
+    from av_compress.data.base import LabelledSource
+    from av_compress.data.sources import open_source
+
+    if args.data.is_dir():
+        if args.images is not None:
+            raise UsageError("--images goes with annotations in COCO form (--data FILE.json)")
+        config = {"type": "kitti", "path": str(args.data), "view": args.view or _VIEW}
+        if args.split is not None:
+            config["split"] = str(args.split)
+    else:
+        for name in ("split", "view"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--{name} goes with a folder in KITTI's layout (--data DIR)")
+        images = args.images or args.data.parent
+        config = {"type": "coco", "path": str(images), "annotations": str(args.data)}
+    source = open_source(config, Path(), needs)
+    assert isinstance(source, LabelledSource)
+    return source
 
 
 def _open(args: argparse.Namespace) -> tuple[Pipeline, dict[str, Any]]:
@@ -118,41 +151,43 @@ def _open_model(path: Path, task: Path) -> tuple[Pipeline, dict[str, Any]]:
 
 
 def _content(
-    evaluation: Evaluation, identity: Mapping[str, Any], engine: str, data: Path
+    evaluation: Evaluation, identity: Mapping[str, Any], engine: str, args: argparse.Namespace
 ) -> dict[str, Any]:
     from av_compress.build.versions import tool_versions
-    from av_compress.fileio import sha256_file
+    from av_compress.report.accuracy_tables import accuracy_json, kitti_json
 
-    accuracy = evaluation.accuracy
     return {
         **identity,
         "data": {
-            "annotations": data.name,
-            "sha256": sha256_file(data),
+            **_identity(args),
             "frames": evaluation.frames,
             "frames_sha256": evaluation.frames_sha256,
+            "labels_sha256": evaluation.labels_sha256,
         },
         "engine": engine,
         "versions": tool_versions(),
         "detections": evaluation.detections,
-        "ap": accuracy.ap,
-        "ap50": accuracy.ap50,
-        "ap75": accuracy.ap75,
-        "per_class": {
-            name: {"ap": figures.ap, "ap50": figures.ap50, "truths": figures.truths}
-            for name, figures in accuracy.per_class.items()
-        },
+        **accuracy_json(evaluation.accuracy),
+        **({"kitti": kitti_json(evaluation.kitti)} if evaluation.kitti else {}),
     }
 
 
-def _table(evaluation: Evaluation) -> Table:
-    from av_compress.report.numbers import points
-    from av_compress.report.tables import Table
+def _identity(args: argparse.Namespace) -> dict[str, Any]:
+    from av_compress.fileio import sha256_file
 
-    accuracy = evaluation.accuracy
-    rows = [
-        (name, f"{one.truths}", points(one.ap50), points(one.ap))
-        for name, one in accuracy.per_class.items()
-    ]
-    total = ("all classes", f"{accuracy.truths}", points(accuracy.ap50), points(accuracy.ap))
-    return Table(("class", "objects", "AP50", "AP"), rows, footer=[total])
+    data: Path = args.data
+    if data.is_dir():
+        split = None if args.split is None else args.split.name
+        return {"kitti": data.resolve().name, "view": args.view or _VIEW, "split": split}
+    return {"annotations": data.name, "sha256": sha256_file(data)}
+
+
+def _print(evaluation: Evaluation, frames: str) -> None:
+    from av_compress.report.accuracy_tables import accuracy_table, kitti_table
+
+    if evaluation.kitti:
+        print("KITTI's protocol:")
+        print(kitti_table(evaluation.kitti).text())
+        print("\nCOCO's protocol, by the overlap of footprints in bird's eye view, as in gates:")
+    print(accuracy_table(evaluation.accuracy).text())
+    print(f"{evaluation.frames} {frames}, {evaluation.detections} detections")

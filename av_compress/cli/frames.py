@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from av_compress.data.bags import BagFrames
     from av_compress.data.base import FrameSource
+    from av_compress.tasks.base import FrameNeeds
 
+_NO_FIELD = "none"
 _BAG_SUFFIXES = frozenset({".mcap", ".db3"})
 
 
@@ -26,7 +29,8 @@ def add_frame_arguments(group: argparse._ArgumentGroup, otherwise: str = "") -> 
         "--data",
         type=Path,
         metavar="PATH",
-        help=f"frames: a bag, a folder of images, or annotations in COCO form (.json){otherwise}",
+        help="frames: a bag, a folder of images, annotations in COCO form (.json), a folder in "
+        f"KITTI's layout or one of clouds (.bin){otherwise}",
     )
     group.add_argument(
         "--images",
@@ -34,33 +38,80 @@ def add_frame_arguments(group: argparse._ArgumentGroup, otherwise: str = "") -> 
         metavar="DIR",
         help="where the images of annotations are; by default the annotations' folder",
     )
-    group.add_argument("--topic", help="image topic of a bag; by default its only one")
+    add_topic_arguments(group)
 
 
-def open_frames(path: Path, topic: str | None, images: Path | None) -> FrameSource:
-    """Open what --data names.
+def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
+    """Declare --topic and --intensity, of bags."""
+    group.add_argument(
+        "--topic",
+        help="topic of a bag, of images or of point clouds as the task takes them; by default the "
+        "bag's only one of that kind",
+    )
+    group.add_argument(
+        "--intensity",
+        metavar="FIELD",
+        help="field of a bag's point clouds that holds the intensity (default intensity); none: "
+        "the model is told zeros",
+    )
+
+
+def open_topic(args: argparse.Namespace, path: Path, needs: FrameNeeds) -> BagFrames[Any]:
+    """Open the topic of a bag that --topic names and a task takes.
 
     Args:
-        path: of --data.
-        topic: of --topic.
-        images: of --images.
+        args: of `add_topic_arguments`.
+        path: of the bag.
+        needs: what frames the task takes.
 
     Raises:
-        UsageError: the others do not go with it.
+        ConfigError: --intensity with a task that takes images.
         DataError: there are no frames that can be used.
 
     """
-    from av_compress.data.bags import BagImages
-    from av_compress.data.coco import CocoSource
-    from av_compress.data.folder import ImageFolder
-    from av_compress.errors import UsageError
+    from av_compress.data.sources import open_bag
 
+    fields: dict[str, Any] = {}
+    if args.intensity == _NO_FIELD:
+        fields = {"intensity": (), "zeros": ("intensity",)}
+    elif args.intensity is not None:
+        fields = {"intensity": (args.intensity,)}
+    return open_bag(path, args.topic, needs, fields)
+
+
+def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
+    """Open what --data names.
+
+    Args:
+        args: of `add_frame_arguments`.
+        needs: what frames the task takes.
+
+    Raises:
+        UsageError: the others do not go with it.
+        ConfigError: the task takes frames of another kind.
+        DataError: there are no frames that can be used.
+
+    """
+    from av_compress.data.sources import open_source
+    from av_compress.errors import UsageError
+    from av_compress.tasks.base import ImageFrame
+
+    path, images = args.data, args.images
     annotations = path.suffix == ".json"
     bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").is_file()
     if images is not None and not annotations:
         raise UsageError("--images goes with annotations in COCO form (--data FILE.json)")
-    if topic is not None and not bag:
-        raise UsageError("--topic goes with a bag (--data BAG)")
+    for name in ("topic", "intensity"):
+        if getattr(args, name) is not None and not bag:
+            raise UsageError(f"--{name} goes with a bag (--data BAG)")
+    if bag:
+        return open_topic(args, path, needs)
     if annotations:
-        return CocoSource(path, images or path.parent)
-    return BagImages(path, topic) if bag else ImageFolder(path)
+        folder = str(images or path.parent)
+        config = {"type": "coco", "path": folder, "annotations": str(path)}
+    elif (path / "velodyne").is_dir():
+        config = {"type": "kitti", "path": str(path)}
+    else:
+        kind = "images" if needs.type is ImageFrame else "clouds"
+        config = {"type": kind, "path": str(path)}
+    return open_source(config, Path(), needs)

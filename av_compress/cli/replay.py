@@ -8,13 +8,14 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from av_compress.cli.backends import add_backend_arguments, on_cpu, open_bundle_pipeline
+from av_compress.cli.frames import add_topic_arguments, open_topic
 from av_compress.engines.forms import FORMS
 
 if TYPE_CHECKING:
-    from av_compress.data.bags import BagImages
+    from av_compress.data.bags import BagFrames
     from av_compress.engines.bundle import Bundle
     from av_compress.engines.onnxruntime import OrtOptions
     from av_compress.metrics.replay import ReplayResult
@@ -36,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bundle", type=Path, required=True, metavar="DIR", help="the bundle under test"
     )
-    parser.add_argument("--topic", help="image topic; by default the bag's only one")
     parser.add_argument(
         "--reference",
         type=Path,
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    add_topic_arguments(parser.add_argument_group("frames"))
     _add_engine_arguments(parser.add_argument_group("engine"))
     _add_comparison_arguments(parser.add_argument_group("comparison"))
     _add_gate_arguments(
@@ -75,7 +76,10 @@ def _add_engine_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _add_comparison_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--iou", type=_share, default=0.5, help="least overlap of matched boxes (default 0.5)"
+        "--iou",
+        type=_share,
+        default=0.5,
+        help="least overlap of matched boxes, in space of their footprints (default 0.5)",
     )
     group.add_argument(
         "--min-score",
@@ -110,7 +114,6 @@ def _add_gate_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, print the table, write what was asked for, and judge."""
-    from av_compress.data.bags import BagImages
     from av_compress.engines.bundle import load_bundle
     from av_compress.engines.onnxruntime import OrtOptions
     from av_compress.errors import GateError
@@ -120,13 +123,14 @@ def run(args: argparse.Namespace) -> int:
     ort = OrtOptions(intra_op_threads=args.threads)
     with ExitStack() as stack:
         bundle = load_bundle(args.bundle)
-        source = stack.enter_context(closing(BagImages(args.bag, args.topic)))
-        sink = _open_output(args.output, source, bundle.task(), stack)
+        task = bundle.task()
+        source = stack.enter_context(closing(open_topic(args, args.bag, task.frame_needs)))
+        sink = _open_output(args.output, source, task, stack)
         candidate = _from_bundle(bundle, args, ort, stack)
         reference = None
         if args.reference is not None:
             reference = _open_reference(args, bundle, ort, stack)
-        result = replay(source, candidate, reference, sink, _options(args, bundle.task()))
+        result = replay(source, candidate, reference, sink, _options(args, task))
     print(replay_table(result))
     if args.json is not None:
         _write_json(result, args.json)
@@ -197,7 +201,7 @@ def _options(args: argparse.Namespace, task: Task[object, object]) -> ReplayOpti
 
 
 def _open_output(
-    path: Path | None, source: BagImages, task: Task[object, object], stack: ExitStack
+    path: Path | None, source: BagFrames[Any], task: Task[object, object], stack: ExitStack
 ) -> Sink | None:
     """Open the output bag; it takes its place when `stack` is left without an exception."""
     if path is None:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from av_compress.data.detections import DetectionArrayFields, DetectionFields, LabelInfoFields
 from av_compress.data.images import NS_PER_S
 from av_compress.data.points import fields_of
 from av_compress.data.ros_types import make_typestore, rosbags
@@ -163,63 +162,6 @@ class BagWriter:
             is_dense=True,
         )
         self.write(topic, message, stamp_ns)
-
-    def write_detections(self, topic: str, fields: DetectionArrayFields, time_ns: int) -> None:
-        """Write a vision_msgs/Detection2DArray, received at `time_ns`."""
-        header = self.header(fields.stamp_ns, fields.frame_id)
-        pose = self._pose()
-        message = self.message(
-            "vision_msgs/Detection2DArray",
-            header=header,
-            detections=[self._detection(one, header, pose) for one in fields.detections],
-        )
-        self.write(topic, message, time_ns)
-
-    def write_label_info(self, topic: str, fields: LabelInfoFields, time_ns: int) -> None:
-        """Write a latched vision_msgs/LabelInfo, stamped and received at `time_ns`."""
-        entries = [
-            self.message("vision_msgs/VisionClass", class_id=index, class_name=name)
-            for index, name in fields.classes
-        ]
-        message = self.message(
-            "vision_msgs/LabelInfo",
-            header=self.header(time_ns, ""),
-            class_map=entries,
-            threshold=fields.threshold,
-        )
-        self.write(topic, message, time_ns, latched=True)
-
-    def _pose(self) -> Any:
-        """Make the pose that a 2D hypothesis leaves at its default."""
-        point = self.message("geometry_msgs/Point", x=0.0, y=0.0, z=0.0)
-        upright = self.message("geometry_msgs/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0)
-        pose = self.message("geometry_msgs/Pose", position=point, orientation=upright)
-        return self.message(
-            "geometry_msgs/PoseWithCovariance", pose=pose, covariance=np.zeros(36, np.float64)
-        )
-
-    def _detection(self, fields: DetectionFields, header: Any, pose: Any) -> Any:
-        hypothesis = self.message(
-            "vision_msgs/ObjectHypothesis", class_id=fields.class_id, score=fields.score
-        )
-        position = self.message("vision_msgs/Point2D", x=fields.center_x, y=fields.center_y)
-        center = self.message("vision_msgs/Pose2D", position=position, theta=0.0)
-        return self.message(
-            "vision_msgs/Detection2D",
-            header=header,
-            results=[
-                self.message(
-                    "vision_msgs/ObjectHypothesisWithPose", hypothesis=hypothesis, pose=pose
-                )
-            ],
-            bbox=self.message(
-                "vision_msgs/BoundingBox2D",
-                center=center,
-                size_x=fields.size_x,
-                size_y=fields.size_y,
-            ),
-            id="",
-        )
 
 
 @contextmanager

@@ -1,23 +1,32 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Images out of ROS 2 bags: db3 and mcap, plain or compressed, without ROS."""
+"""Images and point clouds out of ROS 2 bags: db3 and mcap, plain or compressed, without ROS."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from av_compress.data.images import frame_from_message
-from av_compress.data.ros_types import IMAGE_TYPES, make_typestore, rosbags, short_type
+from av_compress.data.points import PointOptions, cloud_from_message
+from av_compress.data.ros_types import (
+    CLOUD_TYPES,
+    IMAGE_TYPES,
+    make_typestore,
+    rosbags,
+    short_type,
+)
 from av_compress.errors import AvCompressError, DataError, FrameError
-from av_compress.tasks.base import ImageFrame
+from av_compress.tasks.base import ImageFrame, PointCloud
 
 # Message type, bag time in nanoseconds, serialised message.
 RawMessage: TypeAlias = tuple[str, int, bytes]
+
+FrameT = TypeVar("FrameT", ImageFrame, PointCloud)
 
 _STORAGE_SUFFIXES = (".mcap", ".db3")
 
@@ -29,11 +38,6 @@ class BagTopic:
     name: str
     type: str
     count: int
-
-    @property
-    def is_image(self) -> bool:
-        """Tell whether frames can be read from it."""
-        return self.type in {short_type(name) for name in IMAGE_TYPES}
 
     def __str__(self) -> str:
         """Format as `/camera/image_raw (sensor_msgs/Image, 53 messages)`."""
@@ -54,30 +58,57 @@ def bag_topics(path: Path) -> tuple[BagTopic, ...]:
         reader.close()
 
 
-class BagImages:
-    """The images of one topic of a bag, in recorded order.
+@dataclass(frozen=True)
+class MessageKind(Generic[FrameT]):
+    """Messages that hold frames of one kind.
+
+    Attributes:
+        noun: what people call such a frame.
+        types: the messages' types.
+        decode: makes a frame of a message, with a key.
+
+    """
+
+    noun: str
+    types: Sequence[str]
+    decode: Callable[[Any, str], FrameT]
+
+    @property
+    def allowed(self) -> str:
+        """The types as people write them."""
+        return ", ".join(map(short_type, self.types))
+
+    def holds(self, topic: BagTopic) -> bool:
+        """Tell whether a topic's messages are of this kind."""
+        return topic.type in {short_type(name) for name in self.types}
+
+
+class BagFrames(Generic[FrameT]):
+    """The frames of one topic of a bag, in recorded order.
 
     Made for reading in ascending order: one message is in memory, and reading index 10 after 5
     skips the four between without decoding them. Going back costs a seek to the frame's time.
     """
 
-    def __init__(self, path: Path, topic: str | None = None) -> None:
+    def __init__(self, path: Path, topic: str | None, kind: MessageKind[FrameT]) -> None:
         """Open a bag.
 
         Args:
             path: bag folder, or a single .mcap or .db3 file.
-            topic: an image topic; by default the bag's only one.
+            topic: a topic of that kind; None: the bag's only one.
+            kind: what its messages hold.
 
         Raises:
-            DataError: no bag, a damaged or empty bag, no such topic, or not an image topic.
+            DataError: no bag, a damaged or empty bag, no such topic, or one of another kind.
             MissingExtraError: the rosbags library is not installed.
 
         """
         self._path = path
+        self._kind: MessageKind[FrameT] = kind
         self._store = make_typestore()
         self._reader = _open(path)
         try:
-            found = _choose_topic(_topics(self._reader), topic, path)
+            found = _choose_topic(_topics(self._reader), topic, kind, path)
         except AvCompressError:
             self._reader.close()
             raise
@@ -91,20 +122,20 @@ class BagImages:
         self._rewind(0)
 
     def __len__(self) -> int:
-        """Count the images."""
+        """Count the frames."""
         return self._count
 
     def key(self, index: int) -> str:
-        """Name image `index` by topic and number."""
+        """Name frame `index` by topic and number."""
         return f"{self.topic}#{index}"
 
-    def read(self, index: int) -> ImageFrame:
-        """Read and decode image `index`; see `FrameSource.read`.
+    def read(self, index: int) -> FrameT:
+        """Read and decode frame `index`; see `FrameSource.read`.
 
         The stamp is the header's, or the bag's time where the header has none.
         """
         if not 0 <= index < self._count:
-            raise IndexError(f"{self.description} has {self._count} images, not {index}")
+            raise IndexError(f"{self.description} has {self._count} frames, not {index}")
         if index < self._position:
             self._rewind(index)
         while True:
@@ -113,7 +144,7 @@ class BagImages:
                 return self._decode(index, message)
 
     def time_ns(self, index: int) -> int:
-        """Return when image `index`, which was read before, was recorded (bag time)."""
+        """Return when frame `index`, which was read before, was recorded (bag time)."""
         return self._times[index]
 
     def close(self) -> None:
@@ -133,7 +164,7 @@ class BagImages:
         else:
             index = 0
         self._position = index
-        self._messages = _messages(self._reader, self.topic, start, self._path)
+        self._messages = _messages(self._reader, self.topic, start, self._path, self._kind.types)
 
     def _next(self) -> RawMessage:
         message = next(self._messages, None)
@@ -147,11 +178,11 @@ class BagImages:
         self._position += 1
         return message
 
-    def _decode(self, index: int, message: RawMessage) -> ImageFrame:
+    def _decode(self, index: int, message: RawMessage) -> FrameT:
         kind, time_ns, data = message
         key = self.key(index)
         try:
-            frame = frame_from_message(self._store.deserialize_cdr(data, kind), key)
+            frame: FrameT = self._kind.decode(self._store.deserialize_cdr(data, kind), key)
         except FrameError as error:
             raise FrameError(f"{key}: {error}") from error
         except Exception as error:  # rosbags' deserialiser fails in many ways on damaged data.
@@ -159,6 +190,35 @@ class BagImages:
                 f"{key} is not a {short_type(kind)} message of {len(data)} bytes: {error}"
             ) from error
         return frame if frame.stamp_ns else replace(frame, stamp_ns=time_ns)
+
+
+class BagImages(BagFrames[ImageFrame]):
+    """The images of one topic of a bag; see `BagFrames`."""
+
+    def __init__(self, path: Path, topic: str | None = None) -> None:
+        """Open a bag; see `BagFrames`."""
+        super().__init__(path, topic, MessageKind("image", IMAGE_TYPES, frame_from_message))
+
+
+class BagClouds(BagFrames[PointCloud]):
+    """The point clouds of one topic of a bag; see `BagFrames`."""
+
+    def __init__(
+        self, path: Path, topic: str | None = None, options: PointOptions | None = None
+    ) -> None:
+        """Open a bag.
+
+        Args:
+            path: see `BagFrames`.
+            topic: see `BagFrames`.
+            options: which fields of the messages become which columns.
+
+        """
+
+        def decode(message: Any, key: str) -> PointCloud:
+            return cloud_from_message(message, options, key)
+
+        super().__init__(path, topic, MessageKind("point cloud", CLOUD_TYPES, decode))
 
 
 def _ascending(times: Sequence[int]) -> bool:
@@ -210,44 +270,51 @@ def _topics(reader: Any) -> tuple[BagTopic, ...]:
     return tuple(topics[name] for name in sorted(topics))
 
 
-def _choose_topic(topics: Sequence[BagTopic], wanted: str | None, path: Path) -> BagTopic:
+def _choose_topic(
+    topics: Sequence[BagTopic], wanted: str | None, kind: MessageKind[Any], path: Path
+) -> BagTopic:
     there = "; ".join(map(str, topics))
     if not any(topic.count for topic in topics):
         raise DataError(
             f"bag {path} is empty: it has no messages" + (f" on {there}" * bool(there))
         )
     if wanted is None:
-        return _only_image_topic(topics, there, path)
+        return _only_topic(topics, kind, there, path)
     found = next((topic for topic in topics if topic.name == wanted), None)
     if found is None:
         raise DataError(f"bag {path} has no topic {wanted}; it has: {there}")
-    if not found.is_image:
-        allowed = ", ".join(map(short_type, IMAGE_TYPES))
+    if not kind.holds(found):
         raise DataError(
-            f"topic {found.name} of bag {path} is of type {found.type}, which is no image; "
-            f"allowed: {allowed}; the bag has: {there}"
+            f"topic {found.name} of bag {path} is of type {found.type}, which is no {kind.noun}; "
+            f"allowed: {kind.allowed}; the bag has: {there}"
         )
     if not found.count:
         raise DataError(f"topic {found.name} of bag {path} has no messages; the bag has: {there}")
     return found
 
 
-def _only_image_topic(topics: Sequence[BagTopic], there: str, path: Path) -> BagTopic:
-    images = [topic for topic in topics if topic.is_image and topic.count]
-    if not images:
-        raise DataError(f"bag {path} has no image topic; it has: {there}")
-    if len(images) > 1:
-        names = ", ".join(topic.name for topic in images)
-        raise DataError(f"bag {path} has {len(images)} image topics: {names}; name one of them")
-    return images[0]
+def _only_topic(
+    topics: Sequence[BagTopic], kind: MessageKind[Any], there: str, path: Path
+) -> BagTopic:
+    fitting = [topic for topic in topics if kind.holds(topic) and topic.count]
+    if not fitting:
+        raise DataError(f"bag {path} has no {kind.noun} topic; it has: {there}")
+    if len(fitting) > 1:
+        names = ", ".join(topic.name for topic in fitting)
+        raise DataError(
+            f"bag {path} has {len(fitting)} {kind.noun} topics: {names}; name one of them"
+        )
+    return fitting[0]
 
 
-def _messages(reader: Any, topic: str, start_ns: int | None, path: Path) -> Iterator[RawMessage]:
+def _messages(
+    reader: Any, topic: str, start_ns: int | None, path: Path, types: Sequence[str]
+) -> Iterator[RawMessage]:
     """Yield the messages of a topic from a bag time on."""
     connections = [
         connection
         for connection in reader.connections
-        if connection.topic == topic and connection.msgtype in IMAGE_TYPES
+        if connection.topic == topic and connection.msgtype in types
     ]
     stream = reader.messages(connections, start=start_ns)
     try:

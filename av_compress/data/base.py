@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 
 @runtime_checkable
 class FrameSource(Protocol):
@@ -61,6 +64,20 @@ class LabelledSource(FrameSource, Protocol):
 
         Raises:
             DataError: they cannot be read.
+
+        """
+        ...
+
+
+@runtime_checkable
+class GradedSource(LabelledSource, Protocol):
+    """A labelled source of clouds whose objects are graded by what a camera sees of them."""
+
+    def heights(self, index: int, boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Return how high boxes [n, 7] of cloud `index` stand in the image, in pixels [n].
+
+        Raises:
+            DataError: the calibration or the image cannot be read.
 
         """
         ...

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from av_compress.data.folder import image_names
+from av_compress.data.folder import SUFFIXES, file_names
 from av_compress.data.images import read_image
 from av_compress.errors import DataError, FrameError
 from av_compress.tasks.base import ImageFrame, Labels2D
@@ -162,7 +162,7 @@ def _corners(entry: Mapping[str, Any]) -> list[float]:
 
 def _locate(entries: Sequence[_Image], root: Path) -> tuple[_Image, ...]:
     """Find every image: at its own path below `root`, or by its name in any folder below."""
-    names = image_names(root)
+    names = file_names(root, SUFFIXES, "image")
     known = set(names)
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in names:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from av_compress.data.images import read_image
@@ -27,12 +28,7 @@ class ImageFolder:
 
         """
         self._root = path
-        self._names = image_names(path)
-        if not self._names:
-            raise DataError(
-                f"folder {path} holds no image; looked for {', '.join(sorted(SUFFIXES))} "
-                "in it and below"
-            )
+        self._names = some_file_names(path, SUFFIXES, "image")
         self.description = f"images in {path.name}"
 
     def __len__(self) -> int:
@@ -52,16 +48,37 @@ class ImageFolder:
         """Do nothing: no file stays open."""
 
 
-def image_names(root: Path) -> tuple[str, ...]:
-    """List the images below `root` as sorted relative paths with forward slashes.
+def some_file_names(root: Path, suffixes: Collection[str], noun: str) -> tuple[str, ...]:
+    """List the files below `root`, of which there is one at least; see `file_names`.
+
+    Raises:
+        DataError: `root` is not a folder, or no such file is in it.
+
+    """
+    names = file_names(root, suffixes, noun)
+    if not names:
+        raise DataError(
+            f"folder {root} holds no {noun}; looked for {', '.join(sorted(suffixes))} "
+            "in it and below"
+        )
+    return names
+
+
+def file_names(root: Path, suffixes: Collection[str], noun: str) -> tuple[str, ...]:
+    """List the files below `root` as sorted relative paths with forward slashes.
+
+    Args:
+        root: a folder.
+        suffixes: of the files, in lower case, such as `.png`.
+        noun: what people call what is in such a file.
 
     Raises:
         DataError: `root` is not a folder.
 
     """
     if not root.is_dir():
-        raise DataError(f"image folder {root} does not exist" + " or is a file" * root.exists())
-    found = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        raise DataError(f"{noun} folder {root} does not exist" + " or is a file" * root.exists())
+    found = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in suffixes)
     return tuple(
         sorted(
             path.as_posix()

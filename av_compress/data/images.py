@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,14 +278,6 @@ def _no_image(message: Any, allowed: str) -> FrameError:
 def stamp_of(header: Any) -> int:
     """Return a std_msgs/Header's stamp in nanoseconds."""
     return int(header.stamp.sec) * NS_PER_S + int(header.stamp.nanosec)
-
-
-def content_sha256(frame: ImageFrame) -> str:
-    """Return the hex SHA-256 of what `frame` shows: its size and its pixels as BGR."""
-    pixels = frame.pixels if frame.color == "bgr" else frame.pixels[..., ::-1]
-    digest = hashlib.sha256(f"{frame.width}x{frame.height}:".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
 
 
 def _decode_file(content: bytes, what: str) -> Pixels:

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from av_compress.data.clouds import COLUMNS, read_cloud
 from av_compress.data.kitti_calibration import Calibration, read_calibration
 from av_compress.errors import ConfigError, DataError, FrameError
 from av_compress.tasks.base import Labels3D, PointCloud, Visibility
@@ -25,7 +26,6 @@ CLASS_NAMES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist",
 # Regions of an image in which objects were not labelled: they have no place in space.
 _REGION = "DontCare"
 
-_POINT_BYTES = 16
 _LABEL_COLUMNS = 15
 _NAMED_AT_MOST = 3
 
@@ -42,17 +42,24 @@ class KittiFolder:
 
     class_names: Sequence[str] = CLASS_NAMES
 
-    def __init__(self, root: Path, view: Literal["whole", "camera"] = "whole") -> None:
+    def __init__(
+        self,
+        root: Path,
+        view: Literal["whole", "camera"] = "whole",
+        split: Path | None = None,
+    ) -> None:
         """List the clouds.
 
         Args:
             root: the folder, such as `training`.
             view: which points are kept: all, or those that the camera sees, as objects are
                 labelled nowhere else.
+            split: a text file with the names of the clouds to take, one a line; None: all.
 
         Raises:
             DataError: there is no cloud, or one has no calibration, no labels or (where the
-                camera's view is asked for) no image; all by name.
+                camera's view is asked for) no image; all by name. Or `split` cannot be read, or
+                names clouds that are not there.
             ConfigError: another `view`.
 
         """
@@ -60,7 +67,9 @@ class KittiFolder:
             raise ConfigError(f"view is {view!r}; allowed: whole, camera")
         self._root = root
         self._view = view
-        self._names = _names(root, ["image_2/{}.png"] if view == "camera" else [])
+        names = _cloud_names(root) if split is None else _split_names(root, split)
+        _check_files(root, names, ["image_2/{}.png"] if view == "camera" else [])
+        self._names = names
         self.description = f"kitti {root.name}"
 
     def __len__(self) -> int:
@@ -73,7 +82,7 @@ class KittiFolder:
 
     def read(self, index: int) -> PointCloud:
         """Read cloud `index`; see `FrameSource.read`."""
-        points = _read_points(self._path(index, "velodyne", "bin"))
+        points = read_cloud(self._path(index, "velodyne", "bin"), COLUMNS)
         if self._view == "camera":
             size = self.image_size(index)
             points = points[self.calibration(index).in_view(points[:, :3], size)]
@@ -130,6 +139,10 @@ class KittiFolder:
         width, height = _PNG_SIZE.unpack(start)
         return width, height
 
+    def heights(self, index: int, boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Return how high boxes stand in the image beside cloud `index`; see `GradedSource`."""
+        return self.calibration(index).heights(boxes, self.image_size(index))
+
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
@@ -145,13 +158,33 @@ class _Label:
     values: tuple[float, ...]
 
 
-def _names(root: Path, more: Sequence[str]) -> tuple[str, ...]:
+def _cloud_names(root: Path) -> tuple[str, ...]:
     folder = root / "velodyne"
     if not folder.is_dir():
         raise DataError(f"{root} is not a KITTI folder: it has no folder velodyne")
     names = sorted(path.stem for path in folder.glob("*.bin"))
     if not names:
         raise DataError(f"{folder} holds no cloud; looked for *.bin")
+    return tuple(names)
+
+
+def _split_names(root: Path, split: Path) -> tuple[str, ...]:
+    there = set(_cloud_names(root))
+    try:
+        names = split.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"split {split} cannot be read: {reason}") from error
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"split {split} names {'no cloud' if not names else 'a cloud twice'}")
+    if absent := [name for name in names if name not in there]:
+        some = ", ".join(absent[:_NAMED_AT_MOST])
+        dots = " ..." if len(absent) > _NAMED_AT_MOST else ""
+        raise DataError(f"split {split} names clouds that {root} does not have: {some}{dots}")
+    return tuple(sorted(names))
+
+
+def _check_files(root: Path, names: Sequence[str], more: Sequence[str]) -> None:
     for pattern in ("calib/{}.txt", "label_2/{}.txt", *more):
         missing = [name for name in names if not (root / pattern.format(name)).is_file()]
         if missing:
@@ -160,21 +193,6 @@ def _names(root: Path, more: Sequence[str]) -> tuple[str, ...]:
             raise DataError(
                 f"{root}: {len(missing)} of {len(names)} clouds lack a file: {some}{dots}"
             )
-    return tuple(names)
-
-
-def _read_points(path: Path) -> npt.NDArray[np.float32]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if not content or len(content) % _POINT_BYTES:
-        raise FrameError(
-            f"{path} is damaged: {len(content)} bytes are no whole number of points of "
-            f"{_POINT_BYTES} bytes (x, y, z, intensity as float32)"
-        )
-    points = np.frombuffer(content, "<f4").reshape(-1, 4)
-    return points.astype(np.float32)
 
 
 def _read_labels(path: Path) -> list[_Label]:

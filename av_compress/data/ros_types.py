@@ -11,6 +11,7 @@ from av_compress.data.message_definitions import VISION_MSGS
 from av_compress.errors import MissingExtraError
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+CLOUD_TYPES = ("sensor_msgs/msg/PointCloud2",)
 
 
 def rosbags(module: str) -> Any:

@@ -11,23 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from av_compress.data.base import FrameSource
 from av_compress.data.combined import CombinedSource
-from av_compress.data.images import content_sha256
+from av_compress.data.content import content_sha256, thumbnail
 from av_compress.errors import DataError, FrameError
 from av_compress.progress import track
-from av_compress.tasks.base import ImageFrame
 
 # How many frames each way of sampling looks at for each one that it takes.
 _LOOKED_AT = {"stride": 1, "coverage": 8}
 
 SAMPLINGS = tuple(_LOOKED_AT)
 
-_THUMBNAIL = 8
 # Calibration and gate frames of one source alternate in at most this many blocks each, and the
 # gaps between the blocks take at most this share of all frames.
 _MOST_BLOCKS = 8
@@ -101,7 +98,7 @@ def select_disjoint(
     Where both take frames of the same source object, alone or in combined sources, it is cut into
     blocks of time that alternate between the two, and frames that can be spared are left out where
     the blocks meet, so that neighbours that show almost the same are not on both sides. In any
-    case no gate frame has the pixels of a calibration frame. All chosen frames can be decoded.
+    case no gate frame shows what a calibration frame shows. All chosen frames can be decoded.
 
     Returns:
         The chosen for calibration and for the gate, by ascending index.
@@ -127,7 +124,7 @@ class _Look:
     Attributes:
         index: its place in the source.
         stamp_ns: its time in nanoseconds.
-        thumbnail: [64], grey in 0..1.
+        thumbnail: what it shows; see `content.thumbnail`.
         sha256: hash of what it shows.
 
     """
@@ -156,7 +153,7 @@ class _Looks:
             frame = self.source.read(index)
         except FrameError:
             return None
-        return _Look(index, frame.stamp_ns, _thumbnail(frame), content_sha256(frame))
+        return _Look(index, frame.stamp_ns, thumbnail(frame), content_sha256(frame))
 
 
 @dataclass(frozen=True)
@@ -274,12 +271,6 @@ def _blocks(calibration: SampleRequest, gate: SampleRequest) -> tuple[list[int],
 
 def _pieces(total: int, parts: int) -> list[int]:
     return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
-
-
-def _thumbnail(frame: ImageFrame) -> Floats:
-    small = cv2.resize(frame.pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-    # A plain mean over the channels: bgr and rgb give the same.
-    return np.asarray(small.mean(axis=2, dtype=np.float64).ravel() / 255.0, np.float64)
 
 
 def _spread_out(looks: Sequence[_Look], count: int) -> list[_Look]:

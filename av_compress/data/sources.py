@@ -8,44 +8,104 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from av_compress.data.bags import BagImages
+from av_compress.data.bags import BagClouds, BagImages
 from av_compress.data.base import FrameSource
+from av_compress.data.clouds import COLUMNS, CloudFolder
 from av_compress.data.coco import CocoSource
 from av_compress.data.folder import ImageFolder
+from av_compress.data.kitti import KittiFolder
+from av_compress.data.points import PointOptions
+from av_compress.errors import ConfigError
+from av_compress.tasks.base import FRAME_NOUNS, FrameNeeds, ImageFrame, PointCloud
 from av_compress.validation import validate
 
 
-def open_source(config: Mapping[str, Any], base: Path) -> FrameSource:
+def open_source(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
     """Open a frame source.
 
     Args:
         config: as `schema/source.schema.json` describes it: `type`, `path`, and what the type
             needs besides.
         base: the folder that relative paths are relative to.
+        needs: what frames the task takes.
 
     Raises:
-        ConfigError: a key breaks the schema; key, value and what is allowed are named.
+        ConfigError: a key breaks the schema; key, value and what is allowed are named. Or the
+            source has frames of another kind.
         DataError: what the configuration names is not there or cannot be used.
 
     """
     validate(dict(config), "source", "source")
-    return _OPENERS[config["type"]](config, base)
+    kind = config["type"]
+    openers = _OPENERS[kind]
+    if needs.type not in openers:
+        held = " or ".join(f"{FRAME_NOUNS[one]}s" for one in openers)
+        fitting = ", ".join(name for name, entry in _OPENERS.items() if needs.type in entry)
+        raise ConfigError(
+            f"source.type: {kind!r} has {held}, the task takes {needs.noun}s; allowed: {fitting}"
+        )
+    return openers[needs.type](config, base, needs)
 
 
-def _images(config: Mapping[str, Any], base: Path) -> FrameSource:
+def open_bag(
+    path: Path,
+    topic: str | None,
+    needs: FrameNeeds,
+    fields: Mapping[str, Any] | None = None,
+) -> BagImages | BagClouds:
+    """Open the topic of a bag that has what a task takes.
+
+    Args:
+        path: bag folder, or a single .mcap or .db3 file.
+        topic: by default the bag's only one of that kind.
+        needs: what frames the task takes.
+        fields: which fields of point clouds hold what; see `points.PointOptions`.
+
+    Raises:
+        ConfigError: `fields` of a bag whose images are taken, or wrong values in it.
+        DataError: see `bags.BagFrames`.
+
+    """
+    if needs.type is ImageFrame:
+        if fields:
+            raise ConfigError("source.fields: goes with point clouds, the task takes images")
+        return BagImages(path, topic)
+    return BagClouds(path, topic, PointOptions(channels=len(needs.columns), **(fields or {})))
+
+
+_Opener = Callable[[Mapping[str, Any], Path, FrameNeeds], FrameSource]
+
+
+def _images(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
     return ImageFolder(base / config["path"])
 
 
-def _coco(config: Mapping[str, Any], base: Path) -> FrameSource:
+def _coco(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
     return CocoSource(base / config["annotations"], base / config["path"])
 
 
-def _bag(config: Mapping[str, Any], base: Path) -> FrameSource:
-    return BagImages(base / config["path"], config.get("topic"))
+def _bag(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
+    return open_bag(base / config["path"], config.get("topic"), needs, config.get("fields"))
 
 
-_OPENERS: Mapping[str, Callable[[Mapping[str, Any], Path], FrameSource]] = {
-    "images": _images,
-    "coco": _coco,
-    "bag": _bag,
+def _kitti(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
+    split = config.get("split")
+    return KittiFolder(
+        base / config["path"],
+        config.get("view", "whole"),
+        None if split is None else base / split,
+    )
+
+
+def _clouds(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
+    return CloudFolder(base / config["path"], config.get("columns", COLUMNS), needs.columns)
+
+
+# What each type of source can give, and how it is opened for that.
+_OPENERS: Mapping[str, Mapping[type[Any], _Opener]] = {
+    "images": {ImageFrame: _images},
+    "coco": {ImageFrame: _coco},
+    "bag": {ImageFrame: _bag, PointCloud: _bag},
+    "kitti": {PointCloud: _kitti},
+    "clouds": {PointCloud: _clouds},
 }

@@ -1,62 +1,51 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Average precision by the COCO protocol, computed by pycocotools."""
+"""Average precision of boxes in images by the COCO protocol."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from av_compress.metrics.coco_protocol import (
+    ClassAP,
+    DetectionAP,
+    Objects,
+    coco_average_precision,
+)
 from av_compress.metrics.iou import box_areas
 from av_compress.tasks.base import Detections2D, Labels2D
 
-# The protocol looks at an image's best 100 detections.
-_MAX_DETECTIONS = 100
+__all__ = [
+    "ClassAP",
+    "DetectionAP",
+    "average_precision",
+    "average_precision_against",
+    "confident",
+    "map_labels",
+]
 
 
-@dataclass(frozen=True)
-class ClassAP:
-    """Average precision of one class.
+class _InImages:
+    """Boxes by their corners; a crowd's overlap is that of pycocotools. See `Geometry`."""
 
-    Attributes:
-        ap: mean over IoU thresholds 0.50, 0.55 .. 0.95, in 0..1.
-        ap50: at IoU 0.50.
-        truths: how many true objects there are, crowds not counted.
+    most = 100
 
-    """
+    def annotations(self, boxes: npt.NDArray[np.floating]) -> list[dict[str, Any]]:
+        """See `Geometry`."""
+        return [
+            {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": area}
+            for (x1, y1, x2, y2), area in zip(boxes.tolist(), box_areas(boxes).tolist())
+        ]
 
-    ap: float
-    ap50: float
-    truths: int
+    def evaluation(self, truths: Any, found: Any) -> Any:
+        """See `Geometry`."""
+        from pycocotools.cocoeval import COCOeval
 
-
-@dataclass(frozen=True)
-class DetectionAP:
-    """Average precision over the classes that have true objects.
-
-    Attributes:
-        ap: mean over classes and IoU thresholds 0.50, 0.55 .. 0.95, in 0..1; 0 without truths.
-        ap50: mean over classes at IoU 0.50.
-        ap75: mean over classes at IoU 0.75.
-        per_class: class name -> its own figures, for classes with true objects.
-
-    """
-
-    ap: float
-    ap50: float
-    ap75: float
-    per_class: Mapping[str, ClassAP]
-
-    @property
-    def truths(self) -> int:
-        """Count the true objects; without any, average precision means nothing."""
-        return sum(entry.truths for entry in self.per_class.values())
+        return COCOeval(truths, found, "bbox")
 
 
 def average_precision(
@@ -65,7 +54,7 @@ def average_precision(
     """Judge detections against labels.
 
     All sizes of objects count; areas are those of the boxes. Detections inside a crowd region are
-    neither right nor wrong.
+    neither right nor wrong. The protocol looks at an image's best 100 detections of a class.
 
     Args:
         results: detections per frame.
@@ -76,27 +65,9 @@ def average_precision(
         ValueError: there are not as many results as labels.
 
     """
-    if len(results) != len(labels):
-        raise ValueError(f"{len(results)} results, but labels of {len(labels)} frames")
-    counts = _count_truths(labels, len(class_names))
-    present = np.flatnonzero(counts)
-    if len(present) == 0:
-        return DetectionAP(0.0, 0.0, 0.0, {})
-    # [IoU threshold, recall, class]: precision, all of it defined since every class has truths.
-    precision = _evaluate(results, labels, present)
-    return DetectionAP(
-        ap=float(precision.mean()),
-        ap50=float(precision[0].mean()),
-        ap75=float(precision[5].mean()),
-        per_class={
-            class_names[label]: ClassAP(
-                ap=float(precision[:, :, index].mean()),
-                ap50=float(precision[0, :, index].mean()),
-                truths=int(counts[label]),
-            )
-            for index, label in enumerate(present.tolist())
-        },
-    )
+    found = [Objects(one.boxes, one.labels, _none(one), one.scores) for one in results]
+    truths = [Objects(one.boxes, one.labels, one.crowd) for one in labels]
+    return coco_average_precision(found, truths, class_names, _InImages())
 
 
 def average_precision_against(
@@ -135,82 +106,8 @@ def map_labels(
 
 
 def _as_labels(detections: Detections2D) -> Labels2D:
-    return Labels2D(detections.boxes, detections.labels, np.zeros(len(detections), np.bool_))
+    return Labels2D(detections.boxes, detections.labels, _none(detections))
 
 
-def _count_truths(labels: Sequence[Labels2D], classes: int) -> npt.NDArray[np.intp]:
-    counts = np.zeros(classes, np.intp)
-    for frame in labels:
-        counts += np.bincount(frame.labels[~frame.crowd], minlength=classes)
-    return counts
-
-
-def _evaluate(
-    results: Sequence[Detections2D],
-    labels: Sequence[Labels2D],
-    present: npt.NDArray[np.intp],
-) -> npt.NDArray[np.float64]:
-    """Return precision [IoU threshold, recall, class] of the classes `present`."""
-    # pycocotools takes a second to import, and not every command needs it.
-    from pycocotools.cocoeval import COCOeval
-
-    wanted = {int(label) for label in present}
-    truths = [
-        _annotation(frame, box, area, label, iscrowd=int(crowd))
-        for frame, true in enumerate(labels)
-        for box, area, label, crowd in zip(
-            true.boxes, box_areas(true.boxes), true.labels, true.crowd
-        )
-        if int(label) in wanted
-    ]
-    found = [
-        _annotation(frame, box, area, label, iscrowd=0, score=float(score))
-        for frame, result in enumerate(results)
-        for box, area, label, score in zip(
-            result.boxes, box_areas(result.boxes), result.labels, result.scores
-        )
-        if int(label) in wanted
-    ]
-    frames = range(len(labels))
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(
-            _data_set(frames, wanted, truths), _data_set(frames, wanted, found), "bbox"
-        )
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0.0, 1e10]], ["all"]
-        evaluation.params.maxDets = [_MAX_DETECTIONS]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"], np.float64)[:, :, :, 0, 0]
-
-
-def _annotation(
-    frame: int,
-    box: npt.NDArray[np.float32],
-    area: float,
-    label: int,
-    **more: float,
-) -> dict[str, Any]:
-    x1, y1, x2, y2 = map(float, box)
-    return {
-        "image_id": frame,
-        "category_id": int(label),
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": float(area),
-        **more,
-    }
-
-
-def _data_set(frames: range, labels: set[int], annotations: list[dict[str, Any]]) -> Any:
-    """Make a pycocotools data set without a file; annotation ids start at 1, since 0 is no id."""
-    from pycocotools.coco import COCO
-
-    data = COCO()
-    data.dataset = {
-        "images": [{"id": frame} for frame in frames],
-        "categories": [{"id": label} for label in sorted(labels)],
-        "annotations": [
-            {**annotation, "id": index} for index, annotation in enumerate(annotations, start=1)
-        ],
-    }
-    data.createIndex()
-    return data
+def _none(detections: Detections2D) -> npt.NDArray[np.bool_]:
+    return np.zeros(len(detections), np.bool_)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,20 @@ def map_labels_3d(
     table = np.array(rows, np.int64).reshape(-1, 3)
     chosen, mapped, near = table[:, 0], table[:, 1].astype(np.int32), table[:, 2] > 0
     return only(labels, chosen, mapped, labels.ignored[chosen] | near)
+
+
+def ignore_outside(labels: Labels3D, lower: Sequence[float], upper: Sequence[float]) -> Labels3D:
+    """Ignore objects whose centre a task cannot tell: outside of its range.
+
+    Args:
+        labels: of one cloud.
+        lower: smallest x and y in metres.
+        upper: largest x and y in metres; they are outside.
+
+    """
+    places = labels.boxes[:, :2]
+    inside = ((places >= lower[:2]) & (places < upper[:2])).all(axis=1)
+    return replace(labels, ignored=labels.ignored | ~inside)
 
 
 def only(

@@ -6,13 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Literal
 
 from av_compress.metrics.agreement import Agreement, FrameAgreement
-from av_compress.tasks.base import Detections2D
+from av_compress.tasks.base import ImageFrame, PointCloud
 from av_compress.telemetry.spans import SPAN_NAMES
 from av_compress.telemetry.windows import LatencySummary, LatencyWindow
 
@@ -43,7 +40,7 @@ class FrameRecord:
         stamp_ns: acquisition time in nanoseconds.
         spans: span name -> nanoseconds of the bundle under test: decode, preprocess, h2d,
             execute, d2h, postprocess.
-        result: detections of the bundle under test, in pixels of the original image.
+        result: detections of the bundle under test, in the frame's own coordinates.
         reference: detections of the reference; None without one.
         reference_spans: as `spans`, of the reference; empty without one.
         agreement: how the two compare; None without a reference.
@@ -54,8 +51,8 @@ class FrameRecord:
     key: str
     stamp_ns: int
     spans: Mapping[str, int]
-    result: Detections2D
-    reference: Detections2D | None = None
+    result: Any
+    reference: Any = None
     reference_spans: Mapping[str, int] = field(default_factory=dict)
     agreement: FrameAgreement | None = None
 
@@ -71,16 +68,16 @@ class BadFrame:
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """A frame on which bundle and reference agree least, with its pixels.
+    """A frame on which bundle and reference agree least.
 
     Attributes:
         record: what became of it.
-        pixels: uint8 [height, width, 3] BGR, the original image.
+        frame: as it was recorded.
 
     """
 
     record: FrameRecord
-    pixels: npt.NDArray[np.uint8]
+    frame: ImageFrame | PointCloud
 
 
 @dataclass(frozen=True)

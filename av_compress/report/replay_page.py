@@ -12,9 +12,9 @@ from pathlib import Path
 from av_compress.fileio import write_text
 from av_compress.metrics.agreement import Agreement, PoseTotals, Totals
 from av_compress.metrics.replay import GateOutcome, ReplayResult, WorstFrame, latencies
+from av_compress.report.disagreement import disagreement_pictures
 from av_compress.report.numbers import NONE, fixed, milliseconds, percent, plural, signed
 from av_compress.report.page import Fact, Picture, Verdict, jpeg_picture, render
-from av_compress.report.pictures import annotate_disagreement
 from av_compress.report.tables import Cell, Table
 from av_compress.telemetry.windows import LatencySummary
 
@@ -263,7 +263,7 @@ def _bad_note(result: ReplayResult) -> str:
 
 def _worst(frame: WorstFrame, class_names: Sequence[str]) -> _Worst:
     record = frame.record
-    before, after = annotate_disagreement(frame.pixels, record, class_names, _PICTURE_WIDTH)
+    before, after = disagreement_pictures(frame.frame, record, class_names, _PICTURE_WIDTH)
     agreement = record.agreement
     assert agreement is not None
     caption = (

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -147,6 +147,29 @@ class Detections3D:
 
 
 @dataclass(frozen=True)
+class FrameNeeds:
+    """What frames a task takes.
+
+    Attributes:
+        type: `ImageFrame` or `PointCloud`.
+        columns: of a cloud's points, the first ones of x, y, z, intensity, time and ring.
+
+    """
+
+    type: type[Any]
+    columns: Sequence[str] = ()
+
+    @property
+    def noun(self) -> str:
+        """What people call one of them."""
+        return FRAME_NOUNS[self.type]
+
+
+FRAME_NOUNS: Mapping[type[Any], str] = {ImageFrame: "image", PointCloud: "point cloud"}
+IMAGES = FrameNeeds(ImageFrame)
+
+
+@dataclass(frozen=True)
 class Visibility:
     """How well a camera beside the LiDAR sees objects; KITTI grades their difficulty by it.
 
@@ -243,11 +266,19 @@ class Task(Protocol, Generic[FrameT, ResultT]):
     Attributes:
         kind: the task's name in recipes and manifests, e.g. `camera_detection`.
         class_names: label index -> name.
+        frame_needs: what frames it takes.
+        result_type: what it yields: `Detections2D` or `Detections3D`.
 
     """
 
     kind: str
     class_names: Sequence[str]
+    result_type: type[Any]
+
+    @property
+    def frame_needs(self) -> FrameNeeds:
+        """See above."""
+        ...
 
     def config(self) -> dict[str, Any]:
         """Return the whole configuration as JSON; `make_task(config)` gives an equal task."""

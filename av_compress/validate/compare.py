@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from av_compress.metrics.agreement import Agreement, FrameAgreement, compare_frame, scoring
+from av_compress.metrics.accuracy import Accuracy
+from av_compress.metrics.agreement import Agreement, FrameAgreement, scoring
 from av_compress.metrics.replay import FrameRecord, GateOutcome, latencies
-from av_compress.tasks.base import Detections2D
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Comparison:
     """When two boxes are the same object, and which boxes count.
 
     Attributes:
-        iou_threshold: least overlap of a pair.
+        iou_threshold: least overlap of a pair; of footprints where boxes lie in space.
         min_score: a box without a partner counts from this score on, a pair where one of the two
             has it. Set above the task's threshold, it keeps boxes out of the count that are there
             or not for the smallest reason, since the other model's box may lie just below.
@@ -61,10 +62,10 @@ class Limits:
 
 
 def compare(
-    reference: Detections2D, candidate: Detections2D, comparison: Comparison
+    reference: Any, candidate: Any, accuracy: Accuracy, comparison: Comparison
 ) -> FrameAgreement:
     """Match the boxes of two results of one frame; see `Comparison`."""
-    whole = compare_frame(reference, candidate, comparison.iou_threshold)
+    whole = accuracy.compare(reference, candidate, comparison.iou_threshold)
     return scoring(whole, reference, candidate, comparison.min_score)
 
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, TypeAlias
 
 from av_compress.data.base import FrameSource
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import ConfigError, DataError, FrameError
+from av_compress.metrics.accuracy import accuracy_of
 from av_compress.metrics.agreement import Agreement, summarise
 from av_compress.metrics.replay import (
     BadFrame,
@@ -24,12 +22,11 @@ from av_compress.metrics.replay import (
     WorstFrame,
 )
 from av_compress.progress import track
-from av_compress.tasks.base import Detections2D, ImageFrame
 from av_compress.telemetry.spans import SpanRecorder
 from av_compress.validate.compare import Comparison, Limits, compare, disagreement, judge
 
 # Takes index, frame and result of every usable frame, in order.
-Sink: TypeAlias = Callable[[int, ImageFrame, Detections2D], None]
+Sink: TypeAlias = Callable[[int, Any, Any], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """How to compare, what must hold, and how many of the worst frames to keep with pixels."""
+    """How to compare, what must hold, and how many of the worst frames to keep whole."""
 
     comparison: Comparison = field(default_factory=Comparison)
     limits: Limits = field(default_factory=Limits)
@@ -153,7 +150,7 @@ def _check_any(
 
 def _process(
     source: FrameSource, index: int, pipeline: Pipeline
-) -> tuple[ImageFrame, Detections2D, dict[str, int]]:
+) -> tuple[Any, Any, dict[str, int]]:
     recorder = SpanRecorder()
     with recorder.span("decode"):
         frame = source.read(index)
@@ -168,6 +165,7 @@ def _compare(
     comparison: Comparison,
 ) -> tuple[list[FrameRecord], list[BadFrame]]:
     """Take the candidate's frames through the reference as well."""
+    accuracy = accuracy_of(reference.pipeline.task)
     compared: list[FrameRecord] = []
     bad: list[BadFrame] = []
     for record in track(frames, f"replay {reference.model.name}"):
@@ -178,7 +176,7 @@ def _compare(
         except FrameError as error:
             bad.append(BadFrame(record.index, record.key, f"reference: {error}"))
             continue
-        agreement = compare(result, record.result, comparison)
+        agreement = compare(result, record.result, accuracy, comparison)
         compared.append(
             replace(record, reference=result, reference_spans=spans, agreement=agreement)
         )
@@ -197,17 +195,9 @@ def _worst(
     """Read the frames that agree least once more; nothing is kept of the others."""
     weights = {frame.index: disagreement(frame) for frame in frames}
     ranked = sorted(frames, key=lambda frame: -weights[frame.index])[:count]
-    pixels = {
-        frame.index: _bgr(source.read(frame.index))
+    whole = {
+        frame.index: source.read(frame.index)
         for frame in sorted(ranked, key=lambda frame: frame.index)
         if weights[frame.index] > 0
     }
-    return tuple(
-        WorstFrame(frame, pixels[frame.index]) for frame in ranked if frame.index in pixels
-    )
-
-
-def _bgr(frame: ImageFrame) -> npt.NDArray[np.uint8]:
-    """Return a frame's pixels as an array of their own, BGR."""
-    pixels = frame.pixels if frame.color == "bgr" else frame.pixels[..., ::-1]
-    return np.array(pixels, order="C")
+    return tuple(WorstFrame(frame, whole[frame.index]) for frame in ranked if frame.index in whole)

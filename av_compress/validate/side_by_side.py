@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from av_compress.data.base import FrameSource, LabelledSource
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import ConfigError, DataError, FrameError
+from av_compress.metrics.accuracy import accuracy_of
 from av_compress.metrics.agreement import Agreement, summarise
-from av_compress.metrics.average_precision import average_precision, map_labels
 from av_compress.progress import track
-from av_compress.tasks.base import Detections2D
 from av_compress.telemetry.windows import NS_PER_MS
 from av_compress.validate.compare import Comparison, compare
 
@@ -84,7 +84,10 @@ def run_side_by_side(
             f"{_some(a.task.class_names)} and {_some(b.task.class_names)}"
         )
     used, (first, second) = _run((a, b), source, frames)
-    agreements = [compare(one, two, comparison) for one, two in zip(first.results, second.results)]
+    accuracy = accuracy_of(a.task)
+    agreements = [
+        compare(one, two, accuracy, comparison) for one, two in zip(first.results, second.results)
+    ]
     return SideBySide(
         source=source.description,
         frames=len(used),
@@ -99,7 +102,7 @@ def run_side_by_side(
 class _Record:
     """What one model yielded, frame by frame."""
 
-    results: list[Detections2D]
+    results: list[Any]
     spans: list[dict[str, int]]
 
 
@@ -145,9 +148,9 @@ def _measured(
     latency["total"] = median(sum(s.values()) for s in record.spans) / NS_PER_MS
     accuracy = {}
     if isinstance(source, LabelledSource):
-        known = pipeline.task.class_names
-        labels = [map_labels(source.labels(i), source.class_names, known) for i in used]
-        found = average_precision(record.results, labels, known)
+        known, judged = pipeline.task.class_names, accuracy_of(pipeline.task)
+        labels = [judged.in_classes(source.labels(i), source.class_names, known) for i in used]
+        found = judged.on_labels(record.results, labels, known)
         if found.truths:
             accuracy = {"ap50": 100 * found.ap50, "ap": 100 * found.ap}
     return Measured(pipeline.engine.description, latency, accuracy)

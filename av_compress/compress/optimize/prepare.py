@@ -69,12 +69,15 @@ class PrepareOptions:
         shapes: input name -> extents that dynamic inputs are fixed to.
         detach_nms: cut a suppression inside the model off, see `nms.DetachNms`.
         skip: names of passes of `OPTIMIZATIONS`, or `simplify`, that are not to run.
+        examples: inputs to prove equality on in place of random ones, for a model whose inputs
+            depend on one another: features and indices of voxels, of which no two lie in one cell.
 
     """
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     detach_nms: bool = False
     skip: frozenset[str] = frozenset()
+    examples: tuple[Tensors, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,26 @@ def prepare_model(
     """
     source = load_model(path)
     try:
-        return _Preparation(source, options, samples).run()
+        return prepare_loaded(source, options, samples)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def prepare_loaded(
+    source: onnx.ModelProto, options: PrepareOptions, samples: Sequence[Tensors] = ()
+) -> PreparedModel:
+    """Prepare a model that was loaded; see `prepare_model`.
+
+    Args:
+        source: the model. It is changed.
+        options: what may be done.
+        samples: real inputs.
+
+    Raises:
+        ModelError: see `prepare_model`.
+
+    """
+    return _Preparation(source, options, samples).run()
 
 
 class _Preparation:
@@ -138,7 +158,7 @@ class _Preparation:
         # What the model computes from here on is what has to stay.
         self._model = source
         self._limit = TOLERANCE
-        self._proof = Proof(source, samples, options.shapes)
+        self._proof = Proof(source, samples, options.shapes, options.examples)
 
     def run(self) -> PreparedModel:
         """Run every pass."""
@@ -202,14 +222,13 @@ class _Preparation:
         return self._reports[-1].after if self._reports else None
 
 
-def load_reference(path: Path, options: PrepareOptions) -> onnx.ModelProto:
-    """Load what a model prepared with these options has to equal: the source, its end cut off.
+def reference_of(model: onnx.ModelProto, options: PrepareOptions) -> onnx.ModelProto:
+    """Return what a model prepared with these options has to equal: the source, its end cut off.
 
     Raises:
         ModelError: see `prepare_model`.
 
     """
-    model = load_model(path)
     for step in _first_steps(options):
         model, _ = step.run(model)
     return model

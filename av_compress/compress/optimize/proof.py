@@ -35,6 +35,7 @@ class Proof:
         model: onnx.ModelProto,
         samples: Sequence[Tensors] = (),
         shapes: Mapping[str, Sequence[int]] | None = None,
+        examples: Sequence[Tensors] = (),
     ) -> None:
         """Run the model that the others must equal.
 
@@ -42,6 +43,7 @@ class Proof:
             model: the reference.
             samples: real inputs, beside random ones.
             shapes: input name -> extents to run it with; others are tried where absent.
+            examples: made inputs, in place of random ones, of a model that those mean nothing to.
 
         """
         self._feeds: list[dict[str, Any]] = []
@@ -49,7 +51,8 @@ class Proof:
         self.obstacle = ""
         try:
             session = _session(runnable(model))
-            self._feeds = [*_random_feeds(session, shapes or {}), *map(dict, samples)]
+            made = map(dict, examples) if examples else _random_feeds(session, shapes or {})
+            self._feeds = [*made, *map(dict, samples)]
             self._source = [_run(session, feeds) for feeds in self._feeds]
         except ModelError as error:
             self.obstacle = str(error)

@@ -18,6 +18,12 @@ from av_compress.compress.graph import WEIGHTED, GraphIndex, attribute, is_depth
 from av_compress.errors import ConfigError
 from av_compress.tensors import Array
 
+# Operator -> position of the input that says where values lie.
+_PLACES: Mapping[str, int] = {
+    **dict.fromkeys(("ScatterND", "ScatterElements", "Gather", "GatherND", "GatherElements"), 1),
+    **dict.fromkeys(("Reshape", "Expand", "Tile"), 1),
+}
+
 
 class Precision(Enum):
     """What a node computes in."""
@@ -313,7 +319,10 @@ def _channels(node: onnx.NodeProto, weight: Array) -> tuple[int, int]:
 
 
 def _reads_input(index: GraphIndex, node: onnx.NodeProto) -> bool:
-    """Tell whether a node reads a graph input with nothing weighted in between."""
+    """Tell whether a node reads a graph input with nothing weighted in between.
+
+    What says only where values lie, such as the indices of voxels, is not read.
+    """
     stack, seen = [node.input[0]], set()
     while stack:
         name = stack.pop()
@@ -324,7 +333,8 @@ def _reads_input(index: GraphIndex, node: onnx.NodeProto) -> bool:
                 return True
         elif producer.name not in seen and index.weight(producer) is None:
             seen.add(producer.name)
-            stack.extend(producer.input)
+            places = _PLACES.get(producer.op_type)
+            stack.extend(x for i, x in enumerate(producer.input) if i != places)
     return False
 
 

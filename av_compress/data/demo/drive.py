@@ -19,7 +19,7 @@ from av_compress.data.demo.world import CLASSES, make_world
 from av_compress.errors import AvCompressError
 from av_compress.fileio import atomic_directory, canonical_json, write_text
 from av_compress.progress import track
-from av_compress.tasks.base import ImageFrame, Labels2D
+from av_compress.tasks.base import ImageFrame, Labels2D, Labels3D
 
 IMAGE_TOPIC = "/camera/image_raw"
 CAMERA_INFO_TOPIC = "/camera/camera_info"
@@ -96,25 +96,48 @@ def _annotations(labels: Labels2D, image: int, first: int) -> list[dict[str, Any
     return found
 
 
-def write_bag(drive: Drive, path: Path) -> list[Labels2D]:
-    """Render a drive as a bag of images, camera info and LiDAR sweeps.
+@dataclass(frozen=True)
+class Truth:
+    """What is truly there in a drive.
 
-    Returns:
-        the labels of the images, in order.
+    Attributes:
+        images: of each image, labels in `world.CLASSES`.
+        sweeps: of each sweep, likewise.
 
     """
+
+    images: Sequence[Labels2D]
+    sweeps: Sequence[Labels3D]
+
+
+def write_bag(drive: Drive, path: Path) -> Truth:
+    """Render a drive as a bag of images, camera info and LiDAR sweeps."""
     world, camera, lidar = make_world(drive.seed), Camera(), Lidar()
-    truth = []
+    images, sweeps = [], []
     with BagWriter(path) as writer:
         for seconds in track(drive.times(), "render the drive"):
             stamp = START_NS + round(seconds * 1e9)
             pixels, labels = render(world, seconds, camera)
-            truth.append(labels)
+            images.append(labels)
             writer.write_image(IMAGE_TOPIC, ImageFrame(pixels, "bgr", stamp, CAMERA_FRAME))
             writer.write(CAMERA_INFO_TOPIC, _camera_info(writer, camera, stamp), stamp)
-            points = sweep(world, seconds, lidar)
+            points, around = sweep(world, seconds, lidar)
+            sweeps.append(around)
             writer.write_cloud(POINTS_TOPIC, points, stamp, LIDAR_FRAME)
-    return truth
+    return Truth(images, sweeps)
+
+
+def write_sweeps(drives: Sequence[Drive], path: Path) -> None:
+    """Render the sweeps of drives as one bag; each drive begins when the one before has ended."""
+    lidar, start = Lidar(), START_NS
+    with BagWriter(path) as writer:
+        for drive in track(drives, "render sweeps"):
+            world = make_world(drive.seed)
+            for seconds in drive.times():
+                points, _ = sweep(world, seconds, lidar)
+                stamp = start + round(seconds * 1e9)
+                writer.write_cloud(POINTS_TOPIC, points, stamp, LIDAR_FRAME)
+            start += round(drive.seconds * 1e9)
 
 
 def _camera_info(writer: BagWriter, camera: Camera, stamp_ns: int) -> Any:

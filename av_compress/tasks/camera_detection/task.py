@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from av_compress.errors import ModelError
-from av_compress.tasks.base import Detections2D, ImageFrame, Prepared
+from av_compress.tasks.base import IMAGES, Detections2D, FrameNeeds, ImageFrame, Prepared
 from av_compress.tasks.camera_detection.config import KIND, CameraDetectionConfig
 from av_compress.tasks.camera_detection.heads import (
     FAMILIES,
@@ -43,6 +43,8 @@ class CameraDetection:
     """
 
     kind: str = KIND
+    result_type: type[Any] = Detections2D
+    frame_needs: FrameNeeds = IMAGES
 
     def __init__(self, settings: CameraDetectionConfig) -> None:
         """Prepare the constants of preprocess and postprocess."""

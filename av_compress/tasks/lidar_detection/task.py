@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from av_compress.errors import ModelError
-from av_compress.tasks.base import Detections3D, PointCloud, Prepared
+from av_compress.tasks.base import Detections3D, FrameNeeds, PointCloud, Prepared
 from av_compress.tasks.camera_detection.outputs import Bound, bind
 from av_compress.tasks.lidar_detection.config import KIND, LidarDetectionConfig
 from av_compress.tasks.lidar_detection.encoders import Counts
@@ -54,6 +54,7 @@ class LidarDetection:
     """
 
     kind: str = KIND
+    result_type: type[Any] = Detections3D
 
     def __init__(self, settings: LidarDetectionConfig) -> None:
         """Prepare the constants of preprocess and postprocess.
@@ -89,6 +90,11 @@ class LidarDetection:
     def __hash__(self) -> int:
         """Hash the configuration."""
         return hash(self.settings)
+
+    @property
+    def frame_needs(self) -> FrameNeeds:
+        """Clouds with as many columns as the model is told of; see `Task`."""
+        return FrameNeeds(PointCloud, self.point_columns)
 
     def config(self) -> dict[str, Any]:
         """Return the whole configuration, every default filled in."""
