@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,10 @@ def test_an_unchanged_bundle_is_not_compiled_again(bundle: Path, monkeypatch):
     monkeypatch.setattr(compiling, "compile_plan", never)
     again = compile_bundle(load_bundle(bundle), "tensorrt_rtx", ADA, unseen)
     assert again.found
-    assert again.record == first.record
+    # It is the latest now.
+    assert again.record.compiled_ns > first.record.compiled_ns
+    assert again.record == replace(first.record, compiled_ns=again.record.compiled_ns)
+    assert PlanStore.of(bundle).records() == [again.record]
     monkeypatch.undo()
     # Damaged, it is compiled again; so it is where that is asked for.
     first.path.write_bytes(b"half of it")
@@ -129,7 +133,12 @@ def test_a_plan_of_a_signed_bundle_has_to_be_signed_too(bundle: Path, tmp_path: 
     capsys.readouterr()
     # What is there already keeps its signature, what is made anew loses it.
     assert main(["compile", str(bundle), *COMPILE]) == 0
-    assert "this plan is not" not in capsys.readouterr().err
+    assert "sign" not in capsys.readouterr().err
+    assert verify(bundle, key) == 0
+    assert main(["compile", str(bundle), *COMPILE, "--optimization-level", "1"]) == 0
+    capsys.readouterr()
+    assert main(["compile", str(bundle), *COMPILE]) == 0
+    assert "the plan is signed, so it keeps the time" in capsys.readouterr().err
     assert main(["compile", str(bundle), *COMPILE, "--anew"]) == 0
     assert "this plan is not" in capsys.readouterr().err
     assert verify(bundle, key) == 1
@@ -179,7 +188,24 @@ def test_a_node_that_silently_became_float_is_named(bundle: Path, capsys):
     assert main(["compile", str(bundle), *COMPILE]) == 0
     error = capsys.readouterr().err
     assert f"1 nodes were to be INT8 and are not: {node.name} (fp" in error
+    # That plan is there and stays, but is not what is asked for.
+    before = PlanStore.of(bundle).records()
     assert main(["compile", str(bundle), *COMPILE, "--strict"]) == 1
+    error = capsys.readouterr().err
+    assert f"error: --strict: 1 nodes were to be INT8 and are not: {node.name} (fp" in error
+    assert f"remove {bundle / 'plans'}" in error
+    assert main(["compile", str(bundle), *COMPILE, "--strict", "--anew"]) == 1
+    assert f"remove {bundle / 'plans'}" in capsys.readouterr().err
+    assert PlanStore.of(bundle).records() == before
+    shutil.rmtree(bundle / "plans")
+    assert main(["compile", str(bundle), *COMPILE, "--strict", "--json"]) == 1
+    said = capsys.readouterr()
+    assert "remove" not in said.err
+    printed = json.loads(said.out)
+    assert printed["path"] is None
+    assert printed["refused"].startswith("--strict: 1 nodes")
+    assert [one["node"] for one in printed["account"]["nodes"] if one["differs"]] == [node.name]
+    assert [path.suffix for path in (bundle / "plans").iterdir()] == [".lock"]
 
 
 def test_what_the_compiler_refuses_is_named(bundle: Path, capsys):
@@ -202,12 +228,19 @@ def test_what_the_compiler_refuses_is_named(bundle: Path, capsys):
     [
         (["--compute-capability", "7.2"], 2, "no compute capability SM72; it has: "),
         (["--compute-capability", "turing"], 2, "'turing' is not of the form 8.9"),
+        (["--compute-capability", ","], 2, "--compute-capability: ',' names none"),
+        (["--compute-capability", ""], 2, "--compute-capability: '' names none"),
         (["--workspace", "much"], 2, "--workspace: 'much' is no size"),
+        (["--workspace", "9" * 21], 2, "is more than any device's memory"),
+        (["--workspace", "9" * 9999], 2, "is no size"),
         (["--batch", "1,2"], 2, "neither a number nor three"),
+        (["--batch", "²"], 2, "neither a number nor three"),
+        (["--batch", "9" * 9999], 2, "neither a number nor three"),
+        (["--hardware-compatibility", "ampere_plus"], 2, "tensorrt_rtx has no levels"),
         (["--flag", "nonsense"], 2, "this TensorRT has no flag NONSENSE"),
         (["--dla", "0"], 2, "--dla 0: this machine has 0 DLA cores"),
         (["--optimization-level", "9"], 2, "9 is not 0 to 5"),
-        (["--batch", "1,2,4"], 2, "the batch of this model is fixed; build the bundle with"),
+        (["--batch", "1,2,4"], 2, "takes at most 1 frames at once; build it with optimize"),
         (["--device", "0"], 2, "--device: tensorrt_rtx compiles ahead of time"),
     ],
 )
@@ -220,7 +253,7 @@ def test_wrong_arguments_are_refused(bundle: Path, capsys, arguments, code, word
 def test_a_backend_that_is_not_installed_is_named(bundle: Path, capsys):
     if importlib.util.find_spec("tensorrt") is not None:
         pytest.skip("tensorrt is installed")
-    assert main(["compile", str(bundle)]) == 1
+    assert main(["compile", str(bundle), "--backend", "tensorrt"]) == 1
     assert "pip install 'av_compress[tensorrt]'" in capsys.readouterr().err
     with pytest.raises(MissingExtraError):
         load_module("tensorrt")
@@ -276,6 +309,8 @@ def batched(world: Path) -> Path:
 )
 def test_a_plan_takes_what_the_bundle_was_built_for(batched: Path, capsys, arguments, batch, said):
     shutil.rmtree(batched / "plans", ignore_errors=True)
+    assert main(["compile", str(batched), *COMPILE, "--batch", "4"]) == 2
+    assert "takes at most 3 frames at once" in capsys.readouterr().err
     assert main(["compile", str(batched), *COMPILE, *arguments]) == 0
     assert said in capsys.readouterr().out
     (record,) = PlanStore.of(batched).records()

@@ -99,6 +99,7 @@ def test_what_was_asked_is_held_against_what_was_made():
     [
         ({"capabilities": ("89",)}, "'89' is not of the form 8.9"),
         ({"workspace": 0}, "workspace 0"),
+        ({"workspace": 2**63}, "more than any device's memory"),
         ({"optimization_level": 6}, "6 is not 0 to 5"),
         ({"dla_core": -1}, "DLA core -1"),
         ({"batch": (1, 4, 2)}, "ascend"),
@@ -139,7 +140,9 @@ def test_a_damaged_plan_is_none(tmp_path):
         store.read(record)
     (tmp_path / "plans" / f"{record.target.key}.json").write_text("{}")
     with pytest.raises(EngineError, match="compile again"):
-        store.records()
+        store.record(record.target.key)
+    assert store.records() == []
+    assert "compile again" in store.survey().unreadable[record.target.key].reason
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):

@@ -30,7 +30,9 @@ def test_a_plan_that_everyone_can_write_is_not_read(folder, what, mode):
     place.chmod(before | mode)
     with pytest.raises(EngineError, match=r"can be written by everyone.*chmod go-w"):
         store.read(record)
-    assert "can be written by everyone" in store.unfit(record, record.target.artefact_sha256)
+    unfit = store.unfit(record, record.target.artefact_sha256)
+    assert "can be written by everyone" in unfit.reason
+    assert not unfit.recompile
     place.chmod(before)
     assert store.read(record) == b"plan"
 

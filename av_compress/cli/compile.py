@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from av_compress.build.compile import Compilation
+    from av_compress.engines.bundle import Bundle
     from av_compress.engines.plans.options import CompileOptions
     from av_compress.engines.tensorrt.progress import Progress
     from av_compress.progress import Elapsed
@@ -25,6 +26,7 @@ _DEFAULT = {
     "tensorrt": "the card in this machine",
     "tensorrt_rtx": "every card from compute capability 8.0 on",
 }
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -32,12 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("bundle", type=Path, metavar="DIR", help="the bundle's folder")
     parser.add_argument(
-        "--backend", choices=("tensorrt", "tensorrt_rtx"), default="tensorrt", help="the compiler"
+        "--backend",
+        choices=("tensorrt", "tensorrt_rtx"),
+        help="the compiler; by default the one that the bundle was chosen for, or is installed",
     )
     parser.add_argument(
         "--compute-capability",
         metavar="LIST",
-        default="",
         help="compile ahead of time for these, e.g. 8.6,8.9 (tensorrt_rtx alone)",
     )
     parser.add_argument("--workspace", metavar="SIZE", help="most scratch memory, e.g. 512M or 2G")
@@ -51,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for, and that for the usual one",
     )
     parser.add_argument(
+        "--hardware-compatibility",
+        metavar="LEVEL",
+        help="let other cards run it too, e.g. AMPERE_PLUS (tensorrt alone)",
+    )
+    parser.add_argument(
         "--device",
         metavar="INDEX|UUID",
         help="the card that it is compiled on and for (tensorrt alone; by default the first)",
@@ -60,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flag", action="append", default=[], metavar="NAME", help="a builder flag of TensorRT's"
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit code 1 where a planned INT8 node is not INT8"
+        "--strict",
+        action="store_true",
+        help="keep no plan in which a planned INT8 node is not INT8; exit code 1",
     )
     parser.add_argument("--anew", action="store_true", help="compile though the plan is there")
     parser.add_argument("--json", action="store_true", help="print the plan's record as JSON")
@@ -73,48 +83,83 @@ def run(args: argparse.Namespace) -> int:
     from av_compress.build.compile import compile_bundle
     from av_compress.engines.bundle import load_bundle
 
-    _check_device(args)
     bundle = load_bundle(args.bundle)
-    options = _options(args, bundle.manifest.max_batch)
+    options = options_of(args, bundle.manifest.max_batch)
+    backend = args.backend or _default_backend(bundle)
+    _check_device(args, backend)
+    device = 0 if args.device is None else args.device
     with _Bars() as bars:
-        made = compile_bundle(bundle, args.backend, options, bars.watching, args.anew, args.device)
+        made = compile_bundle(
+            bundle, backend, options, bars.watching, args.anew, device, args.strict
+        )
     if args.json:
-        print(json.dumps({"path": str(made.path), **asdict(made.record)}, indent=2))
+        path = str(made.path) if made.kept else None
+        printed = {"path": path, "refused": made.refused, **asdict(made.record)}
+        print(json.dumps(printed, indent=2))
     else:
         print(_text(made))
     for warning in made.warnings:
         print(f"av-compress compile: warning: {warning}", file=sys.stderr)
-    unknown = not made.account["kernels"]
-    return 1 if args.strict and (made.differing or unknown) else 0
+    if made.refused:
+        print(f"av-compress compile: error: {made.refused}", file=sys.stderr)
+    return 1 if made.refused else 0
 
 
-def _check_device(args: argparse.Namespace) -> None:
+def _default_backend(bundle: Bundle) -> str:
+    from av_compress.engines.tensorrt.default import default_backend
+
+    chosen = default_backend(bundle.manifest)
+    text = f"backend {chosen.backend}: {chosen.why}; --backend names another"
+    print(f"av-compress compile: {text}", file=sys.stderr)
+    return chosen.backend
+
+
+def _check_device(args: argparse.Namespace, backend: str) -> None:
     from av_compress.errors import UsageError
 
-    if args.device is not None and args.backend == "tensorrt_rtx":
+    if args.device is not None and backend == "tensorrt_rtx":
         raise UsageError(
             "--device: tensorrt_rtx compiles ahead of time, for no card of this machine; give "
             "--compute-capability"
         )
 
 
-def _options(args: argparse.Namespace, max_batch: int) -> CompileOptions:
+def options_of(args: argparse.Namespace, max_batch: int) -> CompileOptions:
+    """Return the options that the arguments ask for.
+
+    Raises:
+        UsageError: one of them is none.
+
+    """
     from av_compress.engines.plans.options import CompileOptions
 
+    level = (args.hardware_compatibility or "NONE").upper()
     return CompileOptions(
-        capabilities=tuple(one.strip() for one in args.compute_capability.split(",") if one),
+        capabilities=_capabilities(args.compute_capability),
         workspace=None if args.workspace is None else _bytes(args.workspace),
         optimization_level=args.optimization_level,
         batch=(1, max_batch, max_batch) if args.batch is None else _batch(args.batch),
         dla_core=args.dla,
         flags=tuple(flag.upper() for flag in args.flag),
+        hardware_compatibility=None if level == "NONE" else level,
     )
+
+
+def _capabilities(text: str | None) -> tuple[str, ...]:
+    from av_compress.errors import UsageError
+
+    found = tuple(one.strip() for one in (text or "").split(",") if one.strip())
+    if text is not None and not found:
+        raise UsageError(
+            f"--compute-capability: {text!r} names none; write e.g. 8.6,8.9, or leave it out"
+        )
+    return found
 
 
 def _bytes(text: str) -> int:
     from av_compress.errors import UsageError
 
-    match = re.fullmatch(r"(\d+)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,30})([KMG]?)i?B?", text.strip(), re.IGNORECASE)
     if match is None:
         raise UsageError(f"--workspace: {text!r} is no size; write e.g. 512M or 2G")
     return int(match[1]) * _UNITS[match[2].upper()]
@@ -124,7 +169,7 @@ def _batch(text: str) -> tuple[int, int, int]:
     from av_compress.errors import UsageError
 
     parts = text.split(",")
-    if len(parts) not in {1, 3} or not all(part.strip().isdigit() for part in parts):
+    if len(parts) not in {1, 3} or not all(_NUMBER.fullmatch(part.strip()) for part in parts):
         raise UsageError(f"--batch: {text!r} is neither a number nor three of them")
     numbers = [int(part) for part in parts]
     return (numbers[0], numbers[len(numbers) // 2], numbers[-1])
@@ -186,8 +231,9 @@ def _text(made: Compilation) -> str:
     devices = f"compute capability {capabilities}" if capabilities else _DEFAULT[target.backend]
     least, usual, most = target.options["batch"]
     batch = f", batch {least} to {most}, best at {usual}" if most > 1 else ""
+    where = made.path if made.kept else "not kept"
     lines = [
-        f"plan: {made.path} ({record.bytes / 2**20:.1f} MiB, sha256 {record.sha256[:12]}), {how}",
+        f"plan: {where} ({record.bytes / 2**20:.1f} MiB, sha256 {record.sha256[:12]}), {how}",
         f"for: {target.backend} {target.version}, {target.card or devices}{batch}",
         *_moved("made", account),
     ]

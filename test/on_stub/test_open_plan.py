@@ -8,6 +8,8 @@ import ctypes
 import errno
 import json
 import os
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -173,13 +175,48 @@ def test_another_card_than_there_is_is_refused(stub: Stub, bundle: Path, monkeyp
 def test_of_several_plans_the_latest_serves(stub: Stub, bundle: Path, monkeypatch):
     install(monkeypatch, "10.3")
     plans = [compiled(bundle, "tensorrt", optimization_level=level) for level in (1, 5)]
-    for latest in plans:
-        for plan in plans:
-            os.utime(plan.path, ns=(0, 10**9 * (2 if plan is latest else 1)))
+    for level, plan in zip((1, 5), plans):
+        # What is asked for again is the latest again; files' times say nothing.
+        for other in plans:
+            os.utime(other.path, ns=(0, 10**9 * (1 if other is plan else 2)))
+        latest = compiled(bundle, "tensorrt", optimization_level=level)
+        assert latest.found
         store = load_bundle(bundle).plans()
         artefacts = {"tensorrt": latest.record.target.artefact_sha256}
         runner = Runner("tensorrt", latest.record.target.version, latest.record.target.card, "8.9")
         assert choose_plan(bundle, store, runner, artefacts) == latest.record
+        with closing(load_bundle(bundle).open_engine("tensorrt")) as engine:
+            assert latest.record.target.key in engine.description
+
+
+def test_without_pycuda_nothing_is_compiled_that_no_card_could_run(
+    bundle: Path, monkeypatch, capsys
+):
+    install(monkeypatch, "10.3")
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    assert main(["compile", str(bundle)]) == 1
+    assert "pip install 'av_compress[cuda]'" in capsys.readouterr().err
+    assert not (bundle / "plans").exists()
+
+
+def test_hardware_compatibility_by_the_names_of_the_version(
+    stub: Stub, bundle: Path, monkeypatch, capsys
+):
+    stub.set_capability(0, 8, 9)
+    level = ["--hardware-compatibility", "same_compute_capability"]
+    install(monkeypatch, "10.3")
+    assert main(["compile", str(bundle), *level]) == 2
+    said = capsys.readouterr().err
+    assert "no compatibility level SAME_COMPUTE_CAPABILITY; it has: AMPERE_PLUS, NONE" in said
+    install(monkeypatch, "10.13")
+    assert main(["compile", str(bundle), *level]) == 0
+    (record,) = load_bundle(bundle).plans().records()
+    assert record.target.options["hardware_compatibility"] == "SAME_COMPUTE_CAPABILITY"
+    assert main(["compile", str(bundle), "--hardware-compatibility", "none"]) == 0
+    assert len(load_bundle(bundle).plans().records()) == 2
+    stub.set_capability(0, 8, 7)
+    assert "with the compatibility SAME_COMPUTE_CAPABILITY, this is" in refusal(bundle)
 
 
 def test_compile_names_the_card(stub: Stub, bundle: Path, monkeypatch, capsys):

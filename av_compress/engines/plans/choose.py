@@ -4,16 +4,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from av_compress.engines.plans.store import PlanRecord, PlanStore
+from av_compress.engines.plans.command import command
+from av_compress.engines.plans.options import CompileOptions
+from av_compress.engines.plans.store import Misfit, PlanRecord, PlanStore
 from av_compress.errors import EngineError
 
 # TensorRT for RTX compiles for these by default: `plans.options.CompileOptions.capabilities`.
 _LEAST_BY_DEFAULT = (8, 0)
+# The first cards of NVIDIA's level AMPERE_PLUS.
+_AMPERE = (8, 0)
 _VERSION_COMPATIBLE = "VERSION_COMPATIBLE"
+# A finished release: 10.3.0, or 10.13.3.9+build. What comes before one has letters: 10.0.0b6.
+_RELEASE = re.compile(r"(?P<numbers>\d+(?:\.\d+)*)(?:\+.*)?")
+# As `engines.machine.card_name` ends.
+_CAPABILITY = re.compile(r"\((?P<numbers>\d+\.\d+)\)$")
+
+# Smallest and largest batch that are asked for.
+Batches = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -22,9 +34,10 @@ class Runner:
 
     Attributes:
         backend: `tensorrt` or `tensorrt_rtx`.
-        version: of the installed package.
+        version: of the installed package; empty where it is not known: no plan is refused for it.
         card: name and compute capability as `engines.machine.card_name` says it.
-        capability: the card's compute capability, e.g. `8.9`.
+        capability: the card's compute capability, e.g. `8.9`; empty where there is no card: no
+            plan is refused for it.
         index: the card's place in this machine.
 
     """
@@ -37,62 +50,81 @@ class Runner:
 
 
 def choose_plan(
-    root: Path, store: PlanStore, runner: Runner, artefacts: Mapping[str, str]
+    root: Path,
+    store: PlanStore,
+    runner: Runner,
+    artefacts: Mapping[str, str],
+    batches: Batches | None = None,
 ) -> PlanRecord:
-    """Choose the plan that fits; of several the one that was compiled last.
+    """Choose the plan that fits; of several one for the wanted batches, the latest of these.
 
     Args:
         root: the bundle's folder, for the error.
         store: its plans.
         runner: what is to run it.
         artefacts: emitter -> hash of the artefact that the bundle holds now.
+        batches: smallest and largest batch that it is to run. A plan that does not take the
+            smallest does not fit; one that takes the largest too is preferred. None: not known;
+            one that takes a single frame is preferred.
 
     Raises:
         EngineError: none fits; says of each why, and the command that makes one that does.
-        BundleError: a signature is required and does not hold.
 
     """
-    reasons, fitting = [], []
-    for record in store.records():
+    survey = store.survey()
+    misfits, fitting = dict(survey.unreadable), []
+    for record in survey.records:
         if record.target.backend != runner.backend:
             continue
-        reason = unfit(record, store, runner, artefacts)
-        if reason:
-            reasons.append(f"plan {record.target.key}: {reason}")
-        else:
+        misfit = unfit(record, store, runner, artefacts) or _other_batch(record, batches)
+        if misfit is None:
             fitting.append(record)
+        else:
+            misfits[record.target.key] = misfit
     if not fitting:
-        held = "; ".join(reasons) or f"it holds no plan of {runner.backend}"
-        raise EngineError(
-            f"{root} has no plan for {runner.backend} {runner.version} on {runner.card}: {held}; "
-            f"run: {command(root, runner)}"
-        )
-    return max(fitting, key=lambda record: (store.compiled_ns(record), record.target.key))
+        raise EngineError(_none_fits(root, runner, misfits))
+    wanted = 1 if batches is None else batches[1]
+    return max(fitting, key=lambda one: (_takes(one, wanted), one.compiled_ns, one.target.key))
 
 
-def command(root: Path, runner: Runner) -> str:
-    """Return the command that compiles a plan that fits."""
-    made = f"av-compress compile {root} --backend {runner.backend}"
-    if runner.backend == "tensorrt_rtx":
-        return f"{made} --compute-capability {runner.capability}"
-    return f"{made} --device {runner.index}" if runner.index else made
+def _none_fits(root: Path, runner: Runner, misfits: Mapping[str, Misfit]) -> str:
+    reasons = [f"plan {key}: {misfit.reason}" for key, misfit in misfits.items()]
+    held = "; ".join(reasons) or f"it holds no plan of {runner.backend}"
+    text = f"{root} has no plan for {runner.backend} {runner.version} on {runner.card}: {held}"
+    if misfits and not any(misfit.recompile for misfit in misfits.values()):
+        return text
+    ahead = runner.backend == "tensorrt_rtx"
+    options = CompileOptions(capabilities=(runner.capability,) if ahead else ())
+    device = runner.index if runner.index and not ahead else None
+    return f"{text}; run: {command(root, runner.backend, options, device=device)}"
 
 
 def unfit(
     record: PlanRecord, store: PlanStore, runner: Runner, artefacts: Mapping[str, str]
-) -> str:
-    """Say why a plan does not fit; empty where it does."""
+) -> Misfit | None:
+    """Say why a plan does not fit, whatever the batch; None where it does."""
     target = record.target
-    return (
-        _other_version(record, runner)
-        or _other_card(record, runner)
-        or store.unfit(record, artefacts.get(target.emitter, ""))
-    )
+    reason = _other_version(record, runner) or _other_card(record, runner)
+    if reason:
+        return Misfit(reason)
+    return store.unfit(record, artefacts.get(target.emitter, ""))
+
+
+def _takes(record: PlanRecord, batch: int) -> bool:
+    least, _, most = record.target.options["batch"]
+    return bool(least <= batch <= most)
+
+
+def _other_batch(record: PlanRecord, batches: Batches | None) -> Misfit | None:
+    if batches is None or _takes(record, batches[0]):
+        return None
+    least, _, most = record.target.options["batch"]
+    return Misfit(f"it was compiled for batches of {least} to {most}, wanted is {batches[0]}")
 
 
 def _other_version(record: PlanRecord, runner: Runner) -> str:
     compiled, here = record.target.version, runner.version
-    if compiled == here:
+    if compiled == here or not here:
         return ""
     flags = record.target.options["flags"]
     if _VERSION_COMPATIBLE in flags and _runs_older(compiled, here):
@@ -101,17 +133,26 @@ def _other_version(record: PlanRecord, runner: Runner) -> str:
 
 
 def _runs_older(compiled: str, here: str) -> bool:
-    """Tell whether a version-compatible plan runs: within one major version, on a newer one."""
-    then, now = ([int(part) for part in one.split(".")[:3]] for one in (compiled, here))
-    return then[0] == now[0] and then <= now
+    """Tell whether a version-compatible plan runs: within one major version, on a newer one.
+
+    NVIDIA's documentation of TensorRT 10 and 11 ("Version Compatibility") lets plans of one major
+    version run on the next one too, without what that one removed. Which of it a plan uses is not
+    seen from outside, so such plans are refused here. Releases that are not finished promise
+    nothing.
+    """
+    then, now = _RELEASE.fullmatch(compiled), _RELEASE.fullmatch(here)
+    if then is None or now is None:
+        return False
+    earlier, later = (_numbers(one["numbers"])[:3] for one in (then, now))
+    return earlier[0] == later[0] and earlier <= later
 
 
 def _other_card(record: PlanRecord, runner: Runner) -> str:
     target = record.target
+    if not runner.capability:
+        return ""
     if target.card:
-        if target.card == runner.card or target.options["hardware_compatibility"] is not None:
-            return ""
-        return f"it was compiled on {target.card}, this is {runner.card}"
+        return "" if target.card == runner.card else _outside_level(record, runner)
     if runner.backend != "tensorrt_rtx":
         return "it does not say on which card it was compiled"
     capabilities = target.options["capabilities"]
@@ -120,10 +161,25 @@ def _other_card(record: PlanRecord, runner: Runner) -> str:
             f"it was compiled for compute capability {', '.join(capabilities)}, this card has "
             f"{runner.capability}"
         )
-    if not capabilities and _number(runner.capability) < _LEAST_BY_DEFAULT:
+    if not capabilities and _numbers(runner.capability) < _LEAST_BY_DEFAULT:
         return f"it is for compute capability 8.0 and later, this card has {runner.capability}"
     return ""
 
 
-def _number(capability: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in capability.split("."))
+def _outside_level(record: PlanRecord, runner: Runner) -> str:
+    """Say why a plan does not fit another card than its own; by its level it may."""
+    target = record.target
+    level = target.options["hardware_compatibility"]
+    own = _CAPABILITY.search(target.card)
+    if level == "AMPERE_PLUS" and _numbers(runner.capability) >= _AMPERE:
+        return ""
+    if level == "SAME_COMPUTE_CAPABILITY" and own and own["numbers"] == runner.capability:
+        return ""
+    compiled = f"it was compiled on {target.card}"
+    if level is not None:
+        compiled += f" with the compatibility {level}"
+    return f"{compiled}, this is {runner.card}"
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))

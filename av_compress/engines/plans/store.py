@@ -10,19 +10,19 @@ import json
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.engines.trust.keys import TrustedKeys
-from av_compress.engines.trust.permissions import read_guarded, refuse_writable
+from av_compress.engines.trust.permissions import GuardError, read_guarded, refuse_writable
 from av_compress.engines.trust.signatures import signature_path, verify_file
-from av_compress.errors import AvCompressError, EngineError
+from av_compress.errors import AvCompressError, BundleError, EngineError, UsageError
 from av_compress.fileio import atomic_file, canonical_json, sha256_bytes, write_text
 
 FOLDER = "plans"
-FORMAT = 2
+FORMAT = 3
 _KEY_LENGTH = 16
 
 
@@ -58,9 +58,7 @@ class PlanTarget:
         card: str = "",
     ) -> PlanTarget:
         """Make the target of a plan."""
-        # As JSON gives it back.
-        plain = json.loads(canonical_json(asdict(options)))
-        return PlanTarget(emitter, artefact_sha256, backend, version, plain, card)
+        return PlanTarget(emitter, artefact_sha256, backend, version, _plain(options), card)
 
     def compile_options(self) -> CompileOptions:
         """Return the options as they were given."""
@@ -89,6 +87,8 @@ class PlanRecord:
         account: what the compiler made of the model, see `PlanAccount`.
         machine: what it was compiled on, see `engines.machine.describe`; without a card empty.
         timing_cache: hash of the timings that it was compiled with; empty without any.
+        compiled_ns: when it was compiled, or last asked for and found, in nanoseconds since the
+            epoch: files' times are lost where they are copied.
         format: of this record.
 
     """
@@ -101,7 +101,36 @@ class PlanRecord:
     account: Mapping[str, Any]
     machine: Mapping[str, str] = field(default_factory=dict)
     timing_cache: str = ""
+    compiled_ns: int = 0
     format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why a plan cannot be used.
+
+    Attributes:
+        reason: in words.
+        recompile: whether it helps to compile again; where it does not, the reason says what does.
+
+    """
+
+    reason: str
+    recompile: bool = True
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All plans of a folder, in the order of their keys.
+
+    Attributes:
+        records: those that can be read.
+        unreadable: key -> why not. Whose plans these are is not known.
+
+    """
+
+    records: tuple[PlanRecord, ...]
+    unreadable: Mapping[str, Misfit]
 
 
 @dataclass(frozen=True)
@@ -169,27 +198,54 @@ class PlanStore:
             AvCompressError: the disk is full or the folder cannot be written.
 
         """
-        path, described = (f(record.target.key) for f in (self._plan_path, self.record_path))
+        path = self._plan_path(record.target.key)
         # Of what was there before.
-        _remove(signature_path(described))
+        _remove(signature_path(self.record_path(record.target.key)))
         with atomic_file(path) as temporary:
             temporary.write_bytes(data)
+        _close_to_others(path)
         # A record without its plan is no plan; a plan without its record is never read.
-        write_text(described, canonical_json(asdict(record)))
-        for written in (path, described):
-            # Whatever the umask: what others can write is not read.
-            written.chmod(written.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+        self._describe(record)
         return path
 
-    def records(self) -> list[PlanRecord]:
-        """Return every record, in the order of their keys.
+    def renew(self, record: PlanRecord, compiled_ns: int) -> PlanRecord:
+        """Let a plan that is there count as compiled at another time, in ns since the epoch.
+
+        A record that was signed stays as it is: its signature covers the time.
 
         Raises:
-            EngineError: one cannot be read.
-            BundleError: a signature is required and does not hold.
+            AvCompressError: the folder cannot be written.
 
         """
-        return [self.record(path.stem) for path in sorted(self.folder.glob("*.json"))]
+        path = self.record_path(record.target.key)
+        if signature_path(path).exists():
+            return record
+        renewed = replace(record, compiled_ns=compiled_ns)
+        self._describe(renewed)
+        return renewed
+
+    def _describe(self, record: PlanRecord) -> None:
+        path = self.record_path(record.target.key)
+        write_text(path, canonical_json(asdict(record)))
+        _close_to_others(path)
+
+    def survey(self) -> Survey:
+        """Read every record; one that cannot be used keeps none of the others from it."""
+        records: list[PlanRecord] = []
+        unreadable: dict[str, Misfit] = {}
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                records.append(self.record(path.stem))
+            except EngineError as error:
+                unreadable[path.stem] = Misfit(str(error))
+            except BundleError as error:
+                # Its signature: that is not what compiling makes.
+                unreadable[path.stem] = Misfit(str(error), recompile=False)
+        return Survey(tuple(records), unreadable)
+
+    def records(self) -> list[PlanRecord]:
+        """Return every record that can be read, in the order of their keys; see `survey`."""
+        return list(self.survey().records)
 
     def record(self, key: str) -> PlanRecord:
         """Return the record of the plan with this key.
@@ -214,14 +270,18 @@ class PlanStore:
             target = PlanTarget(**content.pop("target"))
             warnings = tuple(content.pop("warnings"))
             record = PlanRecord(target=target, warnings=warnings, **content)
-            if target.key != key:
-                raise EngineError(f"{path} is the record of {target.key}: compile again")
-            return record
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _check(record)
+        except (
+            *(OSError, ValueError, KeyError, TypeError, AttributeError),
+            *(RecursionError, UsageError),
+        ) as error:
             raise EngineError(f"{path} cannot be read: {error}; compile again") from error
+        if target.key != key:
+            raise EngineError(f"{path} is the record of {target.key}: compile again")
+        return record
 
-    def unfit(self, record: PlanRecord, artefact_sha256: str) -> str:
-        """Say why a plan does not fit an artefact; empty where it does.
+    def unfit(self, record: PlanRecord, artefact_sha256: str) -> Misfit | None:
+        """Say why a plan does not fit an artefact; None where it does.
 
         Args:
             record: of the plan.
@@ -229,19 +289,14 @@ class PlanStore:
 
         """
         if record.target.artefact_sha256 != artefact_sha256:
-            return "it was compiled of another artefact than the bundle holds"
+            return Misfit("it was compiled of another artefact than the bundle holds")
         try:
             self.read(record)
+        except (GuardError, BundleError) as error:
+            return Misfit(str(error), recompile=False)
         except EngineError as error:
-            return str(error)
-        return ""
-
-    def compiled_ns(self, record: PlanRecord) -> int:
-        """Return when a plan was written, in nanoseconds since the epoch; 0 where it is absent."""
-        try:
-            return self._plan_path(record.target.key).stat().st_mtime_ns
-        except OSError:
-            return 0
+            return Misfit(str(error))
+        return None
 
     def earlier_seconds(self, target: PlanTarget) -> float | None:
         """Return how long an artefact last took to compile with a backend, on the same card.
@@ -253,15 +308,8 @@ class PlanStore:
         def alike(one: PlanTarget) -> tuple[str, str, str]:
             return (one.artefact_sha256, one.backend, one.card)
 
-        found = []
-        for path in sorted(self.folder.glob("*.json")):
-            try:
-                record = self.record(path.stem)
-            except AvCompressError:
-                continue
-            if alike(record.target) == alike(target):
-                found.append(record)
-        return max(found, key=self.compiled_ns).seconds if found else None
+        found = [record for record in self.records() if alike(record.target) == alike(target)]
+        return max(found, key=lambda record: record.compiled_ns).seconds if found else None
 
     @contextmanager
     def compiling(self, target: PlanTarget) -> Iterator[None]:
@@ -299,6 +347,24 @@ class PlanStore:
     def record_path(self, key: str) -> Path:
         """Return the path of a plan's record; the signature beside it signs the record."""
         return self.folder / f"{key}.json"
+
+
+def _plain(options: CompileOptions) -> dict[str, Any]:
+    """Return options as JSON gives them back."""
+    return dict(json.loads(canonical_json(asdict(options))))
+
+
+def _check(record: PlanRecord) -> None:
+    """Raise what `PlanStore.record` turns into its error where a record is not what is written."""
+    if _plain(record.target.compile_options()) != record.target.options:
+        raise ValueError(f"its options are {record.target.options}")
+    if not isinstance(record.compiled_ns, int):
+        raise TypeError(f"compiled_ns is {record.compiled_ns!r}")
+
+
+def _close_to_others(path: Path) -> None:
+    """Take from others the right to write, whatever the umask: what they can write is not read."""
+    path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _remove(path: Path) -> None:

@@ -14,6 +14,10 @@ from pathlib import Path
 from av_compress.errors import EngineError
 
 
+class GuardError(EngineError):
+    """What a file holds may be anybody's; making it again where it lies does not change that."""
+
+
 def refuse_writable(path: Path, status: os.stat_result | None = None) -> None:
     """Refuse a file or folder that somebody beside its owner can write to.
 
@@ -25,13 +29,13 @@ def refuse_writable(path: Path, status: os.stat_result | None = None) -> None:
         status: what the system says of it, where it is open already; else the path is asked.
 
     Raises:
-        EngineError: it can be written to; says what to run.
+        GuardError: it can be written to; says what to run.
         OSError: it is not there.
 
     """
     who = writers(path.stat() if status is None else status)
     if who:
-        raise EngineError(
+        raise GuardError(
             f"{path} can be written by {who}: what it holds may be anybody's; "
             f"run: chmod go-w '{path}'"
         )
@@ -53,7 +57,7 @@ def read_guarded(path: Path) -> bytes:
     descriptor: nothing can be exchanged between the check and the reading.
 
     Raises:
-        EngineError: somebody else can write to the file or its folder, or it is no plain file.
+        GuardError: somebody else can write to the file or its folder, or it is no plain file.
         OSError: it cannot be read.
 
     """
@@ -65,14 +69,14 @@ def read_guarded(path: Path) -> bytes:
         descriptor = os.open(path.name, flags, dir_fd=folder)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise EngineError(f"{path} is a link: put the file itself there") from error
+            raise GuardError(f"{path} is a link: put the file itself there") from error
         raise
     finally:
         os.close(folder)
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - it is open already
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise EngineError(f"{path} is no plain file")
+            raise GuardError(f"{path} is no plain file")
         refuse_writable(path, status)
         return stream.read()
 

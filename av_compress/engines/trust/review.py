@@ -128,8 +128,8 @@ def _fit(store: PlanStore, manifest: Manifest, key: str) -> str:
     record = store.record(key)
     artefact = manifest.artefacts.get(record.target.emitter)
     unfit = store.unfit(record, "" if artefact is None else artefact.sha256)
-    if unfit:
-        raise AvCompressError(unfit)
+    if unfit is not None:
+        raise AvCompressError(unfit.reason)
     return f"has its record's SHA-256 {record.sha256[:12]}, and is of the bundle's artefact"
 
 
