@@ -23,7 +23,7 @@ from av_compress.build.basis import make_bases
 from av_compress.build.candidates import Maker
 from av_compress.build.gates import Judge, make_judge, reference_pipeline
 from av_compress.build.observing import DirectObserving, Observing
-from av_compress.build.preparation import prepare, prove_on_frames
+from av_compress.build.preparation import precision_rules, prepare, prove_on_frames
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
 from av_compress.build.story import build_report
@@ -31,7 +31,6 @@ from av_compress.build.variants import FORM as COMPILED_FORM
 from av_compress.build.variants import choose_form
 from av_compress.build.versions import tool_versions
 from av_compress.compress.optimize.prepare import PreparedModel
-from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.compress.search.journal import Journal
 from av_compress.engines.bundle import MANIFEST_NAME, Bundle, load_bundle
 from av_compress.engines.forms import FORMS
@@ -127,7 +126,7 @@ def make_build(recipe: Recipe, observing: Observing, journal: Journal) -> Build:
     compiler = _compiler(recipe)
     preparation = prepare(recipe)
     task, prepared = preparation.task, preparation.prepared
-    rules = PrecisionRules.from_config(recipe.precision)
+    rules = precision_rules(recipe, task)
     with ExitStack() as stack:
         # Opened before anything that takes long: it tells whether the model fits the task.
         reference = stack.enter_context(closing(reference_pipeline(task, prepared.model)))

@@ -18,10 +18,9 @@ from av_compress.build.parts import (
     UnobservedError,
     write_part,
 )
-from av_compress.build.preparation import prepare
+from av_compress.build.preparation import precision_rules, prepare
 from av_compress.build.recipe import Recipe
 from av_compress.build.samples import open_samples
-from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.errors import UsageError
 
 
@@ -61,7 +60,7 @@ def observe_part(
     """
     preparation = prepare(recipe)
     task, model = preparation.task, preparation.prepared.model
-    rules = PrecisionRules.from_config(recipe.precision)
+    rules = precision_rules(recipe, task)
     observing = PartObserving(part, earlier)
     with ExitStack() as stack:
         # Opened for what it checks: that the model fits the task.

@@ -22,6 +22,7 @@ from av_compress.compress.optimize.prepare import (
     reference_of,
 )
 from av_compress.compress.optimize.proof import difference_on, refuse_foreign
+from av_compress.compress.plan.precision import PrecisionRules
 from av_compress.errors import ConfigError, ModelError
 from av_compress.tasks.base import PointCloud, Task
 from av_compress.tasks.camera_detection.task import CameraDetection
@@ -73,6 +74,15 @@ def prepare(recipe: Recipe) -> Preparation:
     prepared = _with_batch(recipe, prepared)
     preparation = Preparation(prepared, task, source_task)
     return _with_normalization(preparation) if recipe.optimize.fold_normalization else preparation
+
+
+def precision_rules(recipe: Recipe, task: Task[Any, Any]) -> PrecisionRules:
+    """Return what the recipe says of precision, and what the task's inputs ask for."""
+    rules = PrecisionRules.from_config(recipe.precision)
+    if isinstance(task, LidarDetection) and isinstance(task.settings.input.encoder, VoxelConfig):
+        voxels = task.settings.input.encoder.tensors.voxels
+        return replace(rules, coordinates=frozenset({voxels}))
+    return rules
 
 
 def prove_on_frames(recipe: Recipe, preparation: Preparation, samples: SampleSet) -> PreparedModel:

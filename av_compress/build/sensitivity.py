@@ -14,7 +14,7 @@ import yaml
 from av_compress.build.basis import make_bases
 from av_compress.build.gates import make_search_judge, reference_pipeline
 from av_compress.build.observing import DirectObserving, Observing
-from av_compress.build.preparation import prepare
+from av_compress.build.preparation import precision_rules, prepare
 from av_compress.build.recipe import Recipe, SearchConfig
 from av_compress.build.samples import open_samples
 from av_compress.build.search import Searcher
@@ -114,7 +114,7 @@ def open_searcher(
         )
     preparation = prepare(recipe)
     task, model = preparation.task, preparation.prepared.model
-    rules = PrecisionRules.from_config(recipe.precision)
+    rules = precision_rules(recipe, task)
     reference = stack.enter_context(closing(reference_pipeline(task, model)))
     samples = open_samples(recipe, task.frame_needs, stack).calibration
     judge = make_search_judge(recipe.gate, samples, reference)

@@ -13,6 +13,7 @@ import onnx
 from av_compress.compress.optimize.activations import RewriteActivations
 from av_compress.compress.optimize.check import Check
 from av_compress.compress.optimize.constants import DequantizeConstants
+from av_compress.compress.optimize.empty_planes import MakeEmptyPlanes
 from av_compress.compress.optimize.float16 import CastToFloat
 from av_compress.compress.optimize.focus import StrideFocus
 from av_compress.compress.optimize.fold_affine import FoldAffine
@@ -55,6 +56,7 @@ OPTIMIZATIONS: tuple[Pass, ...] = (
     FoldPlaces(),
     FoldAffine(),
     RewriteActivations(),
+    MakeEmptyPlanes(),
 )
 
 

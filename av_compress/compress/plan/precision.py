@@ -83,6 +83,9 @@ class PrecisionRules:
             precision: they gain nothing. Channels of the model's own inputs and predictions do
             not count where `first` and `prediction` ask for these nodes.
         weight_scales: of INT8 weights, in the forms for TensorRT.
+        coordinates: names of the model's inputs that hold places in metres and offsets to them.
+            One scale for all of these would leave nothing of the offsets: what reads them is INT8
+            only where `nodes` names it.
 
     """
 
@@ -99,6 +102,7 @@ class PrecisionRules:
     gemv: bool = False
     min_channels: int = 16
     weight_scales: WeightScales = WeightScales.CHANNEL
+    coordinates: frozenset[str] = frozenset()
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> PrecisionRules:
@@ -282,7 +286,10 @@ def _against(
     index: GraphIndex, node: onnx.NodeProto, weight: Array, rules: PrecisionRules, predicts: bool
 ) -> Iterator[str]:
     """Yield what the rules say against INT8, the strongest reason first."""
-    first = _reads_input(index, node)
+    read = _inputs_read(index, node)
+    first = bool(read)
+    if rules.coordinates & read:
+        yield "reads coordinates, metres and offsets of centimetres side by side"
     if first and not rules.first:
         yield "reads the model's input"
     if predicts and not rules.prediction:
@@ -318,24 +325,24 @@ def _channels(node: onnx.NodeProto, weight: Array) -> tuple[int, int]:
     return (columns, rows) if attribute(node, "transB", 0) else (rows, columns)
 
 
-def _reads_input(index: GraphIndex, node: onnx.NodeProto) -> bool:
-    """Tell whether a node reads a graph input with nothing weighted in between.
+def _inputs_read(index: GraphIndex, node: onnx.NodeProto) -> frozenset[str]:
+    """Return the graph inputs that a node reads with nothing weighted in between.
 
     What says only where values lie, such as the indices of voxels, is not read.
     """
-    stack, seen = [node.input[0]], set()
+    stack, seen, read = [node.input[0]], set(), set()
     while stack:
         name = stack.pop()
         producer = index.producers.get(name)
         if producer is None:
             # An optional input that is not given has no name.
             if name and name not in index.constants:
-                return True
+                read.add(name)
         elif producer.name not in seen and index.weight(producer) is None:
             seen.add(producer.name)
             places = _PLACES.get(producer.op_type)
             stack.extend(x for i, x in enumerate(producer.input) if i != places)
-    return False
+    return frozenset(read)
 
 
 def _check_patterns(key: str, patterns: Sequence[str], names: list[str]) -> None:
