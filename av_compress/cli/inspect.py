@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from av_compress.engines.bundle import Bundle
-    from av_compress.engines.plans.store import PlanRecord, PlanStore
+    from av_compress.engines.plans.choose import Runner
+    from av_compress.engines.plans.store import PlanRecord, PlanStore, PlanTarget
 
 HELP = "verify a bundle's hashes and print what it holds and how it was judged"
 
@@ -48,30 +49,81 @@ def run(args: argparse.Namespace) -> int:
 
 def _plans(bundle: Bundle) -> Iterator[str]:
     """Describe every plan, and say of those that do not fit why, and what to run."""
-    from av_compress.engines.trust.signatures import describe
+    from av_compress.engines.tensorrt.default import runner_here
 
     store = bundle.plans()
-    for record in store.records():
-        target, account = record.target, record.account
-        capabilities = ", ".join(target.options["capabilities"])
-        device = f" for compute capability {capabilities}" if capabilities else ""
-        yield f"\nplan {target.key}: {target.backend} {target.version}{device}"
-        artefact = bundle.manifest.artefacts.get(target.emitter)
-        unfit = store.unfit(record, "" if artefact is None else artefact.sha256)
-        if unfit:
-            again = f"av-compress compile {bundle.root} --backend {target.backend}"
-            wanted = (
-                f" --compute-capability {capabilities.replace(' ', '')}" if capabilities else ""
-            )
-            yield f"  does not fit: {unfit}; run: {again}{wanted}"
-            continue
-        path = store.record_path(target.key)
-        yield f"  signature: {describe(path, path.read_bytes())}"
-        differing = sum(node["differs"] for node in account["nodes"])
-        yield f"  made:      {account['kernels']} kernels, {record.bytes / 2**20:.1f} MiB"
-        if differing:
-            yield f"  not INT8:  {differing} nodes that were to be"
-        yield from _times(store, record)
+    survey = store.survey()
+    backends = sorted({record.target.backend for record in survey.records})
+    runners = {backend: runner_here(backend) for backend in backends}
+    for record in survey.records:
+        yield f"\nplan {record.target.key}: {_made_for(record.target)}"
+        yield from _plan(bundle, store, record, runners[record.target.backend][0])
+    for key, misfit in survey.unreadable.items():
+        yield f"\nplan {key}: cannot be used: {misfit.reason}"
+    for backend, (_, unknown) in runners.items():
+        if unknown:
+            yield f"\nnot checked of plans for {backend}: {'; '.join(unknown)}"
+    if not survey.records:
+        yield from _no_plan(bundle)
+
+
+def _made_for(target: PlanTarget) -> str:
+    """Say what a plan is for, so that no two plans look alike."""
+    options = target.compile_options()
+    least, usual, most = options.batch
+    parts = [
+        f"for compute capability {', '.join(options.capabilities)}" * bool(options.capabilities),
+        f"on {target.card}" * bool(target.card),
+        f"batch {least}" if least == most else f"batch {least} to {most}, best at {usual}",
+        "" if options.dla_core is None else f"DLA core {options.dla_core}",
+        "" if options.workspace is None else f"workspace {options.workspace / 2**20:g} MiB",
+        ""
+        if options.optimization_level is None
+        else f"optimization level {options.optimization_level}",
+        options.hardware_compatibility or "",
+        *options.flags,
+    ]
+    said = ", ".join(part for part in parts if part)
+    return f"{target.backend} {target.version} {target.emitter}, {said}"
+
+
+def _plan(bundle: Bundle, store: PlanStore, record: PlanRecord, runner: Runner) -> Iterator[str]:
+    from av_compress.engines.plans.choose import remedy, unfit
+    from av_compress.engines.trust.signatures import describe
+
+    target, account = record.target, record.account
+    artefacts = {name: one.sha256 for name, one in bundle.manifest.artefacts.items()}
+    misfit = unfit(record, store, runner, artefacts)
+    if misfit is not None:
+        run = f"; run: {remedy(bundle.root, record, runner, bundle.manifest.max_batch)}"
+        yield f"  does not fit: {misfit.reason}{run if misfit.recompile else ''}"
+        return
+    if runner.version and runner.capability:
+        yield f"  fits:      version {runner.version}, {runner.card}"
+    path = store.record_path(target.key)
+    yield f"  signature: {describe(path, path.read_bytes())}"
+    differing = sum(node["differs"] for node in account["nodes"])
+    yield f"  made:      {account['kernels']} kernels, {record.bytes / 2**20:.1f} MiB"
+    if differing:
+        yield f"  not INT8:  {differing} nodes that were to be"
+    yield from _times(store, record)
+
+
+def _no_plan(bundle: Bundle) -> Iterator[str]:
+    """Name the command where there is no plan, and a form that one can be made of."""
+    from av_compress.build.compile import FORM, UNTYPED_FORM
+    from av_compress.engines.plans.command import command
+    from av_compress.engines.plans.options import CompileOptions
+    from av_compress.engines.tensorrt.default import default_backend
+
+    most = bundle.manifest.max_batch
+    options = CompileOptions(batch=(1, most, most))
+    if FORM in bundle.manifest.artefacts:
+        backend = default_backend(bundle.manifest).backend
+        yield f"\nno plan; run: {command(bundle.root, backend, options, most)}"
+    elif UNTYPED_FORM in bundle.manifest.artefacts:
+        run = command(bundle.root, "tensorrt", options, most)
+        yield f"\nno plan; where TensorRT is 8.6, run: {run}"
 
 
 def _times(store: PlanStore, record: PlanRecord) -> Iterator[str]:

@@ -24,6 +24,7 @@ from av_compress.engines.bundle import load_bundle
 from av_compress.engines.cuda import CudaError, list_devices
 from av_compress.engines.plans.choose import Runner, choose_plan
 from av_compress.engines.plans.options import CompileOptions
+from av_compress.engines.tensorrt.default import default_backend
 from av_compress.errors import AvCompressError, BundleError, EngineError, UsageError
 from av_compress.tasks.base import ImageFrame
 
@@ -217,6 +218,81 @@ def test_hardware_compatibility_by_the_names_of_the_version(
     assert len(load_bundle(bundle).plans().records()) == 2
     stub.set_capability(0, 8, 7)
     assert "with the compatibility SAME_COMPUTE_CAPABILITY, this is" in refusal(bundle)
+
+
+def inspected(root: Path, capsys) -> str:
+    capsys.readouterr()
+    assert main(["inspect", str(root)]) == 0
+    return capsys.readouterr().out
+
+
+def test_inspect_holds_plans_against_version_and_card(
+    stub: Stub, tmp_path: Path, monkeypatch, capsys
+):
+    root = as_form(write_bundle(tmp_path / "both"), "tensorrt")
+    stub.set_capability(0, 8, 9)
+    control = install(monkeypatch, "10.13")
+    control.dla_cores = 1
+    card = list_devices()[0].name
+    compiled(root, "tensorrt", workspace=1 << 20, flags=("REFIT",))
+    said = inspected(root, capsys)
+    assert f"on {card} (8.9), batch 1, workspace 1 MiB, REFIT" in said
+    assert f"fits:      version 10.13.3.9, {card} (8.9)" in said
+    stub.set_capability(0, 8, 7)
+    said = inspected(root, capsys)
+    assert f"does not fit: it was compiled on {card} (8.9), this is {card} (8.7); run: " in said
+    assert f"{root} --backend tensorrt --workspace {1 << 20} --flag REFIT\n" in said
+    # Without a card the version is still known.
+    stub.set_devices(0)
+    said = inspected(root, capsys)
+    assert "does not fit" not in said
+    assert "not checked of plans for tensorrt: no card is seen here" in said
+    install(monkeypatch, "10.3")
+    assert "it was compiled by version 10.13.3.9, installed is 10.3.0" in inspected(root, capsys)
+    # Without the package the card is.
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    stub.set_devices(1)
+    said = inspected(root, capsys)
+    assert "not checked of plans for tensorrt: tensorrt is not installed\n" in said
+    assert "it was compiled on" in said
+
+
+def test_inspect_names_the_capability_that_is_wanting(
+    stub: Stub, bundle: Path, monkeypatch, capsys
+):
+    install(monkeypatch, "rtx-1.7")
+    compiled(bundle, "tensorrt_rtx", capabilities=("8.9",))
+    stub.set_capability(0, 8, 6)
+    assert "--compute-capability 8.6,8.9\n" in inspected(bundle, capsys)
+
+
+def test_the_backend_that_nobody_named(stub: Stub, bundle: Path, monkeypatch):
+    choice = {
+        **{"backend": "tensorrt_rtx", "version": "1.7", "capabilities": [], "trials": 0},
+        **{"choose_by": "bytes_moved", "variants": []},
+    }
+    plain = load_bundle(bundle).manifest
+    edit(bundle, lambda manifest: manifest["artefacts"]["tensorrt"].update(choice=choice))
+    chosen = load_bundle(bundle).manifest
+
+    def backends() -> list[tuple[str, str]]:
+        found = [default_backend(one) for one in (plain, chosen)]
+        return [(one.backend, one.why) for one in found]
+
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    why = "neither backend is installed"
+    assert backends() == [("tensorrt", why), ("tensorrt_rtx", why)]
+    install(monkeypatch, "10.3")
+    other = "the bundle was chosen for tensorrt_rtx, which is not installed"
+    assert backends() == [("tensorrt", "it is installed"), ("tensorrt", other)]
+    install(monkeypatch, "rtx-1.7")
+    assert backends() == [
+        ("tensorrt", "it is installed"),
+        ("tensorrt_rtx", "the bundle was chosen for it"),
+    ]
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert backends()[0] == ("tensorrt_rtx", "it is installed")
 
 
 def test_compile_names_the_card(stub: Stub, bundle: Path, monkeypatch, capsys):

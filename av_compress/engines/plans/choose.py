@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from av_compress.engines.plans.command import command
@@ -108,6 +108,23 @@ def unfit(
     if reason:
         return Misfit(reason)
     return store.unfit(record, artefacts.get(target.emitter, ""))
+
+
+def remedy(root: Path, record: PlanRecord, runner: Runner, max_batch: int) -> str:
+    """Return the command that compiles a plan that does not fit again, so that it does.
+
+    Args:
+        root: the bundle's folder.
+        record: of the plan.
+        runner: what is to run it.
+        max_batch: the bundle's.
+
+    """
+    options = record.target.compile_options()
+    if runner.backend == "tensorrt_rtx" and _other_card(record, runner):
+        more = (*options.capabilities, runner.capability)
+        options = replace(options, capabilities=more)
+    return command(root, runner.backend, options, max_batch)
 
 
 def _takes(record: PlanRecord, batch: int) -> bool:
