@@ -34,6 +34,7 @@ benchmarks: demo
 	$(BIN)/python benchmarks/kinds.py
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/choice.py
+	$(BIN)/python benchmarks/lidar.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/thresholds.py
 	$(BIN)/python benchmarks/peers.py

@@ -114,6 +114,19 @@ def load(figures: Result) -> str:
     return f"{sizes}; medians of {figures['rounds']} runs.\n\n{table(headers, rows)}"
 
 
+def clouds(figures: Result) -> str:
+    """Tabulate what a cloud's way to a model's inputs takes, against others'."""
+    took = figures["ms"]
+    rows = [
+        (name, number(value, 2), number(value / took["ours"], 2)) for name, value in took.items()
+    ]
+    return (
+        f"{figures['points']} points, {figures['pillars']} pillars; the process grew by "
+        f"{figures['grown_mib']:g} MiB in a thousand clouds.\n\n"
+        f"{table(('medians', 'ms', 'ours = 1'), rows)}"
+    )
+
+
 def on_card(figures: Result) -> str:
     """Tabulate what one card takes for bundles; what it refuses is a row, too."""
     card = figures["card"]

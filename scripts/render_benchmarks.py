@@ -406,6 +406,7 @@ REGIONS = {
     "multi_camera": of("multi_camera", multi_camera),
     "compile": of("compile", plan_tables.compiled),
     "load": of("load", plan_tables.load),
+    "lidar": of("lidar", plan_tables.clouds, "Not measured yet: `python benchmarks/lidar.py`."),
     "gpu": of("gpu", plan_tables.on_card, NO_CARD),
     "choice": of("choice", plan_tables.chosen),
     "kinds": of("kinds", kinds),
