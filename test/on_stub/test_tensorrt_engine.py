@@ -159,6 +159,22 @@ def test_an_open_batch_takes_what_its_profile_allows(stub: Stub, version: str):
     assert not backend.control.faults
 
 
+def test_an_open_batch_that_was_compiled_for_one_is_a_graph(
+    stub: Stub, opened: list[TensorRTEngine]
+):
+    model = dynamic()
+    backend = Backend("10.3")
+    engine = backend.open(backend.compile(model, batch=(1, 1, 1)))
+    opened.append(engine)
+    assert "CUDA graph" in engine.description
+    assert engine.inputs[0].shape == (1, 8)
+    array = np.arange(8, dtype=np.float32)[None]
+    (output,) = engine.run({"x": array}).outputs.values()
+    np.testing.assert_array_equal(output, expected(model, array))
+    with pytest.raises(EngineError, match="does not accept"):
+        engine.run({"x": np.zeros((2, 8), np.float32)})
+
+
 def test_wrong_inputs_are_named(stub: Stub, opened: list[TensorRTEngine]):
     engine = Backend("10.3").open()
     opened.append(engine)

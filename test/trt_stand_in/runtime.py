@@ -89,6 +89,11 @@ class Runtime(Behaviour):
         facts = self.world.facts
         if header.package != facts.package:
             raise PlanRefusedError(f"the plan was built by {header.package}", "VERSION_MISMATCH")
+        if header.host_code and not self.engine_host_code_allowed:
+            raise PlanRefusedError(
+                "the plan contains host code, and engine_host_code_allowed is not set",
+                "VERSION_MISMATCH",
+            )
         if header.version == facts.version:
             return
         built = tuple(map(int, header.version.split(".")))
@@ -97,11 +102,6 @@ class Runtime(Behaviour):
             raise PlanRefusedError(
                 "Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed. Version "
                 f"tag does not match: this is {facts.version}, the plan of {header.version}",
-                "VERSION_MISMATCH",
-            )
-        if header.host_code and not self.engine_host_code_allowed:
-            raise PlanRefusedError(
-                "the plan contains host code, and engine_host_code_allowed is not set",
                 "VERSION_MISMATCH",
             )
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +68,10 @@ def read_border(trt: TensorRT, engine: ICudaEngine, context: IExecutionContext) 
             largest[name], batches = tuple(most), (int(smallest[0]), int(most[0]))
             context.set_input_shape(name, tuple(most))
     outputs = [name for name in names if name not in inputs]
+    if batches == (1, 1):
+        # Open in the model alone: nothing of the plan varies, so that it can be a graph.
+        specs = {name: _closed(spec) for name, spec in specs.items()}
+        batches = None
     for name in outputs:
         shape = tuple(int(extent) for extent in context.get_tensor_shape(name))
         if _OPEN in shape:
@@ -99,6 +103,10 @@ def _spec(trt: TensorRT, engine: ICudaEngine, name: str) -> TensorSpec:
     extents = tuple(engine.get_tensor_shape(name))
     shape = tuple(None if extent == _OPEN else int(extent) for extent in extents)
     return TensorSpec(name, shape, np.dtype(_DTYPES[kind]))
+
+
+def _closed(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, shape=tuple(1 if extent is None else extent for extent in spec.shape))
 
 
 def _static(spec: TensorSpec) -> tuple[int, ...]:
