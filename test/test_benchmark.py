@@ -152,6 +152,7 @@ def refused(capsys, *arguments: str, code: int) -> str:
         (("--warm-up", "-1"), "--warm-up -1"),
         (("--batch", "0"), "--batch 0"),
         (("--threads", "-1"), "--threads -1"),
+        (("--threads", "99999"), "--threads 99999: give 0 for all cores, or up to "),
         (("--backend", "tensorrt", "--emitter", "cpu"), "--emitter goes with"),
         (("--against", "nowhere"), "--against nowhere is neither"),
         (("--topic", "/image", "--data", "."), "--topic goes with a bag"),

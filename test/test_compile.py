@@ -358,6 +358,21 @@ def test_a_plan_takes_what_the_bundle_was_built_for(batched: Path, capsys, argum
     assert record.target.options["batch"] == batch
 
 
+def test_bytes_are_those_of_a_frame_whatever_the_batch(batched: Path, capsys):
+    """A fixed batch of three moves for each frame what a batch of one does, but for padding."""
+    accounts = {}
+    for batch in ("1", "3", "1,3,3"):
+        command = ["compile", str(batched), *COMPILE, "--batch", batch, "--anew"]
+        assert main([*command, "--json"]) == 0
+        accounts[batch] = json.loads(capsys.readouterr().out)["account"]
+    assert [one["batch"] for one in accounts.values()] == [1, 3, 1]
+    moved = {key: one["activation_bytes"] for key, one in accounts.items()}
+    assert moved["3"] == pytest.approx(moved["1"], rel=0.2)
+    assert moved["1,3,3"] == pytest.approx(moved["1"], rel=0.2)
+    assert main(["compile", str(batched), *COMPILE, "--batch", "3"]) == 0
+    assert "kernels for a run of 3 frames, " in capsys.readouterr().out
+
+
 def test_a_plan_that_is_there_is_found_without_reading_any_model(bundle: Path):
     assert main(["compile", str(bundle), *COMPILE]) == 0
     code = (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from av_compress.engines.plans.account import AskedNode, account_for
+from av_compress.engines.plans.account import AskedNode, account_for, frames_listed
 from av_compress.engines.plans.layers import PlanLayer, PlanTensor, parse_layers
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.engines.plans.store import PlanRecord, PlanStore, PlanTarget
@@ -92,6 +92,26 @@ def test_what_was_asked_is_held_against_what_was_made():
     assert account.activation_bytes == reads + writes
     assert account.constant_bytes == 64 + 18
     assert account.bytes_moved == account.activation_bytes + account.constant_bytes
+
+
+def test_the_bytes_of_a_batch_are_shared_by_its_frames():
+    def of(batch: int) -> PlanLayer:
+        read, made = (PlanTensor("t", (batch, 3, 5), kind) for kind in ("Int8", "Float"))
+        weights = (PlanTensor("w", (7,), "Int8"),)
+        return PlanLayer("a_0", "correlation", (read,), weights, (made,), "", ("a",))
+
+    asked = [AskedNode("a", "int8", 7)]
+    account = account_for([of(8)], asked, {"a": "Conv"}, batch=8)
+    # 15 read and 60 written for each frame; 7 of weights once for all eight.
+    assert account.activation_bytes == 75
+    assert account.constant_bytes == 1
+    assert account.nodes[0].bytes == 76
+    assert (account.kernels, account.batch) == (1, 8)
+    assert account.nodes[0].padding == 1.0
+    assert frames_listed([of(8)], 8) == 8
+    # An open batch is counted for one frame already.
+    assert frames_listed([of(8), of(-1)], 8) == 1
+    assert account_for([of(-1)], asked, {"a": "Conv"}).activation_bytes == 75
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Compiler:
         """
         source = source_of(self.trt, model.SerializeToString(deterministic=True), self.options)
         plan = compile_plan(self.trt, source, self.options, _go_on, self.timings)
-        account = account_of(model, plan)
+        account = account_of(model, plan, self.options.batch[1])
         if not account.kernels:
             raise EngineError(f"{self.backend} {self.version} does not tell what it made of it")
         return account

@@ -16,7 +16,7 @@ from av_compress.compress.emit.builder_half import fp32_nodes
 from av_compress.compress.emit.implicit import calibration_cache, without_pairs
 from av_compress.compress.emit.strip import strip
 from av_compress.compress.states import weighted_nodes
-from av_compress.engines.plans.account import AskedNode, PlanAccount, account_for
+from av_compress.engines.plans.account import AskedNode, PlanAccount, account_for, frames_listed
 from av_compress.engines.plans.options import CompileOptions
 from av_compress.engines.tensorrt.compile import CompiledPlan, NetworkSource, compile_plan
 from av_compress.errors import EngineError
@@ -48,7 +48,8 @@ def account_of_plan(
 ) -> Mapping[str, Any]:
     """Say what the compiler made of a model, and what it makes of it without its Q/DQ pairs."""
     graph = onnx.load_model_from_string(model)
-    content = _content(account_of(graph, plan))
+    usual = options.batch[1]
+    content = _content(account_of(graph, plan, usual))
     content["without_pairs"] = None
     if all(node["asked"] != "int8" for node in content["nodes"]):
         return content
@@ -60,13 +61,20 @@ def account_of_plan(
     except EngineError:
         # It is there to compare with, not to be served.
         return content
-    floats = _content(account_of(twin, made))
+    floats = _content(account_of(twin, made, usual))
     content["without_pairs"] = {key: v for key, v in floats.items() if key != "nodes"}
     return content
 
 
-def account_of(graph: onnx.ModelProto, plan: CompiledPlan) -> PlanAccount:
-    """Hold a plan against the model that it was compiled of."""
+def account_of(graph: onnx.ModelProto, plan: CompiledPlan, usual: int = 1) -> PlanAccount:
+    """Hold a plan against the model that it was compiled of.
+
+    Args:
+        graph: the model.
+        plan: of it.
+        usual: the usual batch that it was compiled for.
+
+    """
     if not plan.layers:
         # Nothing is known: neither that a node is what it was to be, nor that it is not.
         return account_for((), (), {})
@@ -74,7 +82,8 @@ def account_of(graph: onnx.ModelProto, plan: CompiledPlan) -> PlanAccount:
         AskedNode(name, state.precision, state.weights)
         for name, state in weighted_nodes(graph).items()
     ]
-    return account_for(plan.layers, asked, {node.name: node.op_type for node in graph.graph.node})
+    op_types = {node.name: node.op_type for node in graph.graph.node}
+    return account_for(plan.layers, asked, op_types, frames_listed(plan.layers, usual))
 
 
 def _content(account: PlanAccount) -> dict[str, Any]:

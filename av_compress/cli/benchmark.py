@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 HELP = "time a bundle's models on this machine, side by side: latency, throughput, layers"
 
-_CUDA = "CUDAExecutionProvider"
+# More threads than that for each core only wait for each other, and many a thousand never start.
+_THREADS_PER_CORE = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,15 +124,18 @@ def _wanted(args: argparse.Namespace) -> Wanted:
 
 def _ort(args: argparse.Namespace) -> OrtOptions:
     from av_compress.engines.machine import find_card
-    from av_compress.engines.onnxruntime import CPU, OrtOptions
+    from av_compress.engines.onnxruntime import CPU, CUDA, OrtOptions
     from av_compress.errors import UsageError
 
-    if args.threads < 0:
-        raise UsageError(f"--threads {args.threads}: give 0 for all cores, or more")
+    most = _THREADS_PER_CORE * (os.cpu_count() or 1)
+    if not 0 <= args.threads <= most:
+        raise UsageError(
+            f"--threads {args.threads}: give 0 for all cores, or up to {most} on this machine"
+        )
     # As in the nodes. Threads that spin after one model's turn would take the other's cores.
     quiet = {"session.intra_op.allow_spinning": "0"}
     if args.provider == "cpu":
         return OrtOptions((CPU,), args.threads, session_config=quiet)
     card = find_card(args.device)
-    chosen = {_CUDA: {"device_id": str(card.index if card is not None else 0)}}
-    return OrtOptions((_CUDA,), args.threads, provider_options=chosen, session_config=quiet)
+    chosen = {CUDA: {"device_id": str(card.index if card is not None else 0)}}
+    return OrtOptions((CUDA,), args.threads, provider_options=chosen, session_config=quiet)

@@ -248,10 +248,12 @@ def _text(made: Compilation) -> str:
 
 
 def _moved(label: str, account: Mapping[str, Any]) -> list[str]:
+    run = f" for a run of {account['batch']} frames" if account["batch"] > 1 else ""
+    activations, weights = (account[f"{one}_bytes"] / 1e6 for one in ("activation", "constant"))
     return [
-        f"{label}: {account['kernels']} kernels, {account['activation_bytes'] / 1e6:.1f} MB of "
-        f"activations and {account['constant_bytes'] / 1e6:.1f} MB of weights for each frame; "
-        f"{account['conversions']} kernels only convert"
+        f"{label}: {account['kernels']} kernels{run}, {activations:.1f} MB of activations and "
+        f"{weights:.1f} MB of weights for each frame; {account['conversions']} kernels only "
+        "convert"
     ]
 
 

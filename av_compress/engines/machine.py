@@ -7,10 +7,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from av_compress.engines.cuda import CudaError, Device, find_device
 from av_compress.errors import MissingExtraError
 
+# Where the kernel's module says which it is, on Jetson too.
+_MODULE = Path("/proc/driver/nvidia/version")
+_DRIVER = re.compile(r"^NVRM version:.*?\s(?P<version>\d+(?:\.\d+)+)\s", re.MULTILINE)
 _MODE = re.compile(r"NV Power Mode: *(?P<name>.+?) *$", re.MULTILINE)
 
 
@@ -47,18 +51,43 @@ def describe(device: Device | None) -> dict[str, str]:
         "cuda": device.driver,
         "memory_mib": str(device.total_bytes >> 20),
     }
-    mode = power_mode()
-    return {**described, "power_mode": mode} if mode else described
+    found = {"driver": driver_version(), "power_mode": power_mode()}
+    return {**described, **{key: value for key, value in found.items() if value}}
+
+
+def driver_version(module: Path = _MODULE) -> str:
+    """Return the version of NVIDIA's driver, as its module or `nvidia-smi` says it; else nothing.
+
+    Args:
+        module: the file in which the kernel's module says it.
+
+    """
+    try:
+        found = _DRIVER.search(module.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        found = None
+    if found is not None:
+        return found["version"]
+    lines = _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split()
+    # The same for every card; without a driver it is a sentence.
+    return lines[0] if lines and re.fullmatch(r"[\d.]+", lines[0]) else ""
 
 
 def power_mode() -> str:
     """Return the name of a Jetson's power mode, as its tool `nvpmodel` says it; else nothing."""
-    tool = shutil.which("nvpmodel")
+    found = _MODE.search(_said("nvpmodel", "-q"))
+    return found["name"] if found else ""
+
+
+def _said(name: str, *arguments: str) -> str:
+    """Return what a tool prints; nothing where it is not there or fails."""
+    tool = shutil.which(name)
     if tool is None:
         return ""
     try:
-        said = subprocess.run([tool, "-q"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
+        command = [tool, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
         return ""
-    found = _MODE.search(said.stdout)
-    return found["name"] if found else ""

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
-from av_compress.data.detections import DetectionArrayFields, LabelInfoFields
+from av_compress.data.detections import DetectionFields, LabelInfoFields
 from av_compress.nodes.ros import message_class
 from av_compress.telemetry.windows import NS_PER_S
 
@@ -22,22 +23,48 @@ def header_message(stamp_ns: int, frame_id: str) -> Any:
     return message_class("std_msgs/Header")(stamp=time_message(stamp_ns), frame_id=frame_id)
 
 
-class DetectionArrayWriter:
-    """Writes detections into a vision_msgs/Detection2DArray.
+Values = TypeVar("Values", covariant=True)
+
+
+class ArrayFields(Protocol[Values]):
+    """The values of an array of detections."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """Time of the frame, in nanoseconds since the epoch."""
+
+    @property
+    def frame_id(self) -> str:
+        """Frame of the sensor."""
+
+    @property
+    def detections(self) -> Sequence[Values]:
+        """The values of each."""
+
+
+class ArrayWriter(Generic[Values]):
+    """Writes detections into an array of vision_msgs.
 
     A generated Python message builds dozens of objects for a single detection, its covariance
     among them, so detections are made once and written over: the message that `write` returns is
     valid until the next call. Not thread-safe.
     """
 
-    def __init__(self) -> None:
-        """Start without detections."""
-        self._array = message_class("vision_msgs/Detection2DArray")()
-        self._detection = message_class("vision_msgs/Detection2D")
+    def __init__(self, detection: str, fill: Callable[[Any, Values], None]) -> None:
+        """Start without detections.
+
+        Args:
+            detection: the message of one, e.g. `vision_msgs/Detection2D`.
+            fill: writes a detection's values into its message, which has one result.
+
+        """
+        self._array = message_class(f"{detection}Array")()
+        self._detection = message_class(detection)
+        self._fill = fill
         self._hypothesis = message_class("vision_msgs/ObjectHypothesisWithPose")
         self._made: list[Any] = []
 
-    def write(self, fields: DetectionArrayFields) -> Any:
+    def write(self, fields: ArrayFields[Values]) -> Any:
         """Return the message that holds `fields`."""
         header = header_message(fields.stamp_ns, fields.frame_id)
         while len(self._made) < len(fields.detections):
@@ -45,15 +72,27 @@ class DetectionArrayWriter:
         detections = self._made[: len(fields.detections)]
         for detection, values in zip(detections, fields.detections):
             detection.header = header
-            box = detection.bbox
-            position = box.center.position
-            position.x, position.y = values.center_x, values.center_y
-            box.size_x, box.size_y = values.size_x, values.size_y
-            hypothesis = detection.results[0].hypothesis
-            hypothesis.class_id, hypothesis.score = values.class_id, values.score
+            self._fill(detection, values)
         self._array.header = header
         self._array.detections = detections
         return self._array
+
+
+class DetectionArrayWriter(ArrayWriter[DetectionFields]):
+    """Writes detections into a vision_msgs/Detection2DArray."""
+
+    def __init__(self) -> None:
+        """Start without detections."""
+        super().__init__("vision_msgs/Detection2D", _fill)
+
+
+def _fill(detection: Any, values: DetectionFields) -> None:
+    box = detection.bbox
+    position = box.center.position
+    position.x, position.y = values.center_x, values.center_y
+    box.size_x, box.size_y = values.size_x, values.size_y
+    hypothesis = detection.results[0].hypothesis
+    hypothesis.class_id, hypothesis.score = values.class_id, values.score
 
 
 def label_info_message(fields: LabelInfoFields, stamp: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from av_compress.data.detections3d import Detection3DArrayFields, Detection3DFields
-from av_compress.nodes.detections import header_message
+from av_compress.nodes.detections import ArrayWriter, header_message
 from av_compress.nodes.ros import message_class
 from av_compress.report.pictures import class_color
 
@@ -19,34 +19,22 @@ _ADD, _DELETE_ALL = 0, 3
 _CUBE, _TEXT = 1, 9
 
 
-class Detection3DArrayWriter:
-    """Writes detections into a vision_msgs/Detection3DArray, as `DetectionArrayWriter` does."""
+class Detection3DArrayWriter(ArrayWriter[Detection3DFields]):
+    """Writes detections into a vision_msgs/Detection3DArray."""
 
     def __init__(self) -> None:
         """Start without detections."""
-        self._array = message_class("vision_msgs/Detection3DArray")()
-        self._detection = message_class("vision_msgs/Detection3D")
-        self._hypothesis = message_class("vision_msgs/ObjectHypothesisWithPose")
-        self._made: list[Any] = []
+        super().__init__("vision_msgs/Detection3D", _fill)
 
-    def write(self, fields: Detection3DArrayFields) -> Any:
-        """Return the message that holds `fields`, valid until the next call."""
-        header = header_message(fields.stamp_ns, fields.frame_id)
-        while len(self._made) < len(fields.detections):
-            self._made.append(self._detection(results=[self._hypothesis()]))
-        detections = self._made[: len(fields.detections)]
-        for detection, values in zip(detections, fields.detections):
-            detection.header = header
-            _place(detection.bbox.center, values)
-            size = detection.bbox.size
-            size.x, size.y, size.z = values.size
-            result = detection.results[0]
-            # A hypothesis has a pose of its own: consumers of Autoware's and others read this one.
-            _place(result.pose.pose, values)
-            result.hypothesis.class_id, result.hypothesis.score = values.class_id, values.score
-        self._array.header = header
-        self._array.detections = detections
-        return self._array
+
+def _fill(detection: Any, values: Detection3DFields) -> None:
+    _place(detection.bbox.center, values)
+    size = detection.bbox.size
+    size.x, size.y, size.z = values.size
+    result = detection.results[0]
+    # A hypothesis has a pose of its own: consumers of Autoware's and others read this one.
+    _place(result.pose.pose, values)
+    result.hypothesis.class_id, result.hypothesis.score = values.class_id, values.score
 
 
 def markers_message(fields: Detection3DArrayFields, class_names: Sequence[str]) -> Any:

@@ -116,7 +116,7 @@ TARGETS: Mapping[str, Target] = {
     for target in (
         Target(
             "tensorrt-8.6",
-            "TensorRT 8.6 (JetPack 5, DRIVE OS 6)",
+            "TensorRT 8.6 (JetPack 6.0, DRIVE OS 6)",
             opset_min=9,
             opset_max=17,
             types=_TENSORRT_8,
@@ -138,7 +138,7 @@ TARGETS: Mapping[str, Target] = {
         ),
         Target(
             "tensorrt-10.3",
-            "TensorRT 10.3 (JetPack 6)",
+            "TensorRT 10.3 (JetPack 6.1, 6.2)",
             opset_min=9,
             opset_max=20,
             types=_TENSORRT_10,

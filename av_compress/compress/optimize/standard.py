@@ -23,7 +23,7 @@ from av_compress.errors import ModelError
 # The oldest IR whose graphs may keep constants out of the inputs, and that opset 19 came with.
 IR_VERSION = 9
 OLDEST_OPSET = 7
-# What JetPack 6 reads at most: where a model cannot be brought to OPSET, this will do.
+# What JetPack 6.1 reads at most: where a model cannot be brought to OPSET, this will do.
 _NEWEST_TOLERATED = 20
 # What `refine.insert` and `refine.fold` put behind a node's name: others tell by these names what
 # they have observed, so that they cannot be any other.
@@ -58,7 +58,7 @@ class Tidy(Required):
 
 
 class ChangeOpset(Required):
-    """Opset 19: FP16 scales in Q/DQ, and JetPack 6, which knows 20, reads it."""
+    """Opset 19: FP16 scales in Q/DQ, and JetPack 6.1, which knows 20, reads it."""
 
     name = "change opset"
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class AchievedNode:
         writes: the type that its kernel writes.
         padding: weights that the kernel reads for each one of the model's; 1 where it reads these.
         bytes: what its kernel reads and writes for a frame, weights among it; not what others
-            prepare for it. 0 where it is absent.
+            prepare for it. 0 where it is absent. What a run reads of weights is shared by its
+            frames.
 
     """
 
@@ -59,12 +61,13 @@ class PlanAccount:
     """What a plan does for every frame.
 
     Attributes:
-        kernels: how many it starts.
-        activation_bytes: bytes of activations that they read and write.
-        constant_bytes: bytes of weights that they read.
+        kernels: how many it starts for a run of `batch` frames.
+        activation_bytes: bytes of activations that they read and write for a frame.
+        constant_bytes: bytes of weights that they read for a run, shared by its frames.
         convolutions: "input x weight -> output" in types -> how many kernels with weights.
         conversions: kernels that only quantise, dequantise or cast.
         nodes: the weighted nodes, in the order of the model.
+        batch: how many frames of a run the layers were listed for.
 
     """
 
@@ -74,6 +77,7 @@ class PlanAccount:
     convolutions: Mapping[str, int]
     conversions: int
     nodes: tuple[AchievedNode, ...]
+    batch: int = 1
 
     @property
     def differing(self) -> tuple[AchievedNode, ...]:
@@ -95,8 +99,24 @@ class AskedNode:
     weights: int
 
 
+def frames_listed(layers: Sequence[PlanLayer], usual: int) -> int:
+    """Return for how many frames layers are listed.
+
+    Args:
+        layers: of a plan. An open batch is listed as -1, whose bytes are counted for one frame;
+            a batch that the profile fixes by its extent.
+        usual: the usual batch of the plan's profile.
+
+    """
+    tensors = (tensor for layer in layers for tensor in (*layer.inputs, *layer.outputs))
+    return 1 if any(-1 in tensor.shape for tensor in tensors) else usual
+
+
 def account_for(
-    layers: Sequence[PlanLayer], asked: Sequence[AskedNode], op_types: Mapping[str, str]
+    layers: Sequence[PlanLayer],
+    asked: Sequence[AskedNode],
+    op_types: Mapping[str, str],
+    batch: int = 1,
 ) -> PlanAccount:
     """Hold a plan's layers against the model.
 
@@ -104,17 +124,19 @@ def account_for(
         layers: of the plan.
         asked: the model's weighted nodes.
         op_types: ONNX node name -> operator, of all nodes.
+        batch: how many frames the layers are listed for, see `frames_listed`.
 
     """
     weighted = [_kernel_of(layers, node.node) for node in asked]
     distinct = {id(kernel): kernel for kernel in weighted if kernel is not None}
     return PlanAccount(
         kernels=len(layers),
-        activation_bytes=sum(layer.activation_bytes for layer in layers),
-        constant_bytes=sum(layer.constant_bytes for layer in layers),
+        activation_bytes=math.ceil(sum(layer.activation_bytes for layer in layers) / batch),
+        constant_bytes=math.ceil(sum(layer.constant_bytes for layer in layers) / batch),
         convolutions=dict(sorted(Counter(map(_signature, distinct.values())).items())),
         conversions=sum(_only_converts(layer, op_types) for layer in layers),
-        nodes=tuple(_achieved(node, kernel) for node, kernel in zip(asked, weighted)),
+        nodes=tuple(_achieved(node, kernel, batch) for node, kernel in zip(asked, weighted)),
+        batch=batch,
     )
 
 
@@ -130,7 +152,7 @@ def _kernel_of(layers: Sequence[PlanLayer], node: str) -> PlanLayer | None:
     return next(iter(named or chosen), None)
 
 
-def _achieved(asked: AskedNode, kernel: PlanLayer | None) -> AchievedNode:
+def _achieved(asked: AskedNode, kernel: PlanLayer | None, batch: int) -> AchievedNode:
     if kernel is None or not kernel.inputs:
         return AchievedNode(asked.node, asked.precision, "absent", "absent", 1.0, 0)
     reads, writes = kernel.inputs[0].dtype, kernel.outputs[0].dtype
@@ -141,7 +163,7 @@ def _achieved(asked: AskedNode, kernel: PlanLayer | None) -> AchievedNode:
         achieved=PRECISIONS.get(reads, reads.lower()),
         writes=PRECISIONS.get(writes, writes.lower()),
         padding=round(max(1.0, stored / asked.weights), 2) if asked.weights else 1.0,
-        bytes=kernel.activation_bytes + kernel.constant_bytes,
+        bytes=math.ceil((kernel.activation_bytes + kernel.constant_bytes) / batch),
     )
 
 

@@ -192,10 +192,11 @@ def _outside_level(record: PlanRecord, runner: Runner) -> str:
         return ""
     if level == "SAME_COMPUTE_CAPABILITY" and own and own["numbers"] == runner.capability:
         return ""
-    compiled = f"it was compiled on {target.card}"
-    if level is not None:
-        compiled += f" with the compatibility {level}"
-    return f"{compiled}, this is {runner.card}"
+    if level is None:
+        return f"it was compiled on {target.card}, this is {runner.card}"
+    return (
+        f"it was compiled on {target.card} with the compatibility {level}, this is {runner.card}"
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -99,12 +99,12 @@ class PlanLayer:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of activations that it reads and writes for each frame."""
+        """Bytes of activations that it reads and writes in a run; of an open batch, a frame."""
         return sum(tensor.bytes for tensor in (*self.inputs, *self.outputs))
 
     @property
     def constant_bytes(self) -> int:
-        """Bytes of weights that it reads for each frame."""
+        """Bytes of weights that it reads for each run."""
         return sum(tensor.bytes for tensor in self.constants)
 
 
