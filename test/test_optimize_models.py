@@ -318,7 +318,7 @@ NODES = {
     "camera/light_person_detector": (369, 360),
     "camera/nanodet_m_320": (238, 235),
     "control/pilotnet": (22, 19),
-    "lidar/tiny_e2e": (115, 42),
+    "lidar/tiny_e2e": (115, 43),
     "lidar/tiny_pfe": (26, 6),
     "lidar/tiny_rpn": (44, 32),
     "recognition/mnist": (12, 8),

@@ -137,10 +137,18 @@ class _Look:
 
 @dataclass
 class _Looks:
-    """Looks at the frames of a source, each taken once; None for frames that cannot be decoded."""
+    """Looks at the frames of a source, each taken once; None for frames that cannot be decoded.
+
+    Attributes:
+        source: where the frames are.
+        seen: index -> what was seen.
+        reason: why the first of those that cannot be decoded could not be.
+
+    """
 
     source: FrameSource
     seen: dict[int, _Look | None] = field(default_factory=dict)
+    reason: str = ""
 
     def at(self, indices: Sequence[int]) -> list[_Look | None]:
         fresh = [index for index in indices if index not in self.seen]
@@ -151,7 +159,8 @@ class _Looks:
     def _look(self, index: int) -> _Look | None:
         try:
             frame = self.source.read(index)
-        except FrameError:
+        except FrameError as error:
+            self.reason = self.reason or str(error)
             return None
         return _Look(index, frame.stamp_ns, thumbnail(frame), content_sha256(frame))
 
@@ -240,9 +249,10 @@ def _select(
         refused = set(candidates) - {look.index for look in found}
         usable = [index for index in usable if index not in refused]
     why = "can be decoded" + (" and differ from the calibration frames" if taken else "")
+    first = f" (the first that cannot be decoded: {looks.reason})" if looks.reason else ""
     raise DataError(
         f"{request.count} frames of {request.source.description} are wanted; of the {len(pool)} "
-        f"to choose from at most {len(usable)} {why}; ask for fewer samples or record more"
+        f"to choose from at most {len(usable)} {why}{first}; ask for fewer samples or record more"
     )
 
 
