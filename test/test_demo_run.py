@@ -1,6 +1,6 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""The demo, with the real node over the real middleware."""
+"""The demo, with the real nodes over the real middleware."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from av_compress.cli.main import main
 ROOT = Path(__file__).parent.parent
 
 
+# Two models are built and served.
+@pytest.mark.timeout(660)
 def test_a_short_demo_works_from_end_to_end(tmp_path: Path):
     require_ros("vision_msgs")
     output = tmp_path / "demo"

@@ -29,6 +29,7 @@ def served(name: str = "LiDAR", caption: str = "Frame 3.") -> Served:
             "preprocess_p50_ms": "1.0",
         },
         picture=jpeg_picture(np.zeros((4, 6, 3), np.uint8), "A frame with its detections."),
+        upright=name == "LiDAR",
         caption=caption,
         links={"How it was built": "bundle/report.html"},
     )

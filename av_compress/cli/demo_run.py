@@ -105,7 +105,8 @@ def _served(
         accuracy=accuracy(found, [labels[n] for n in numbers], task),
         diagnostics=received["diagnostics"],
         picture=jpeg_picture(drawn, f"Frame {number} of {sensor.topic} with detections."),
-        caption=f"Frame {number} of {sensor.topic}: {len(found[best])} detections.",
+        upright=drawn.shape[0] > drawn.shape[1],
+        caption=f"Frame {number} of {sensor.topic}: {len(found[best])} detections.{sensor.shows}",
         links={
             "How the bundle was built": f"{sensor.prefix}bundle/report.html",
             "How it agrees with the FP32 model": f"{sensor.prefix}replay/report.html",

@@ -56,6 +56,7 @@ class Sensor:
         write: renders calibration and gate into the demo's folder; returns the recipe's sections.
         truths: of the drive's frames, in the world's classes.
         picture: draws the answer to frame `index`, and what is truly there.
+        shows: what the picture shows besides detections, in a sentence; or nothing.
 
     """
 
@@ -67,6 +68,7 @@ class Sensor:
     write: Callable[[Path], Mapping[str, Any]]
     truths: Callable[[Truth], Sequence[Any]]
     picture: Callable[[Path, int, Any, Any, Task[Any, Any]], Pixels]
+    shows: str = ""
 
     def folder(self, output: Path, name: str) -> Path:
         """Return one of its folders in the demo's."""
@@ -178,5 +180,6 @@ SENSORS = (
         _write_clouds,
         lambda truth: truth.sweeps,
         _cloud_picture,
+        " White: what is truly there; grey: what too few points hit, or is out of range.",
     ),
 )

@@ -33,6 +33,7 @@ class Served:
         accuracy: of what was published, against what is truly there.
         diagnostics: the node's own figures, as it published them last.
         picture: a frame with what was found in it.
+        upright: whether the picture is higher than wide; its tables stand beside it then.
         caption: of the picture.
         links: what it is -> a page or file beside this one.
 
@@ -46,6 +47,7 @@ class Served:
     accuracy: DetectionAP
     diagnostics: Mapping[str, str]
     picture: Picture
+    upright: bool
     caption: str
     links: Mapping[str, str]
 
@@ -107,8 +109,8 @@ def _facts(one: Served) -> list[Fact]:
         Fact(latency, f"{one.name}: latency", f"p50; p99 {milliseconds(last)} ms"),
         Fact(
             f"{len(one.latencies_ms)} / {one.frames}",
-            f"{one.name}: frames answered",
-            f"{dropped} dropped (latest wins)",
+            f"{one.name}: answered",
+            f"{dropped} dropped",
         ),
     ]
 
