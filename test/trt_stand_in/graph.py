@@ -58,6 +58,7 @@ class Reading:
         constants: what is known now.
         stored: names of tensors that the file holds.
         half_vectors: names of constants that have a vector of one FP16 scale.
+        dequantised: names of activations that were integers.
 
     """
 
@@ -68,6 +69,7 @@ class Reading:
     constants: dict[str, Any] = field(default_factory=dict)
     stored: set[str] = field(default_factory=set)
     half_vectors: set[str] = field(default_factory=set)
+    dequantised: set[str] = field(default_factory=set)
 
     @property
     def opset(self) -> int:

@@ -25,7 +25,7 @@ class Limits:
         zero_point: whether a pair must have one.
         scales: types of scales.
         strongly_typed: whether operands' types must be equal.
-        half_vectors: whether a convolution's weight may have a vector of one FP16 scale: the
+        half_vectors: whether an INT8 convolution's weight may have a vector of one FP16 scale: the
             compiler of TensorRT for RTX 1.7 fails on it.
         narrow: whether INT64 and DOUBLE become INT32 and FLOAT.
 

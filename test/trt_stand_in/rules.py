@@ -112,7 +112,13 @@ def _check_shapes(reading: Reading, node: onnx.NodeProto) -> None:
         _check_concat(reading, node)
     if node.op_type not in {"Conv", "MatMul", "Gemm"}:
         return
-    broken = node.op_type == "Conv" and node.input[1] in reading.half_vectors
+    weight = reading.shapes.get(node.input[1])
+    broken = (
+        node.op_type == "Conv"
+        and node.input[1] in reading.half_vectors
+        and node.input[0] in reading.dequantised
+        and (not weight or weight[0] != 1)
+    )
     if broken and not reading.limits.half_vectors:
         raise RefusalError("MyelinCheckException: CHECK(same_symbolic_shapes) failed")
     first, second = (reading.shapes.get(name) for name in node.input[:2])

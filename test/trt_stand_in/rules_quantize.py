@@ -47,6 +47,8 @@ def check_dequantize(reading: Reading, node: onnx.NodeProto, given: dict[str, An
     half = reading.types[node.input[1]] == "HALF" and scale.shape == (1,)
     if half and node.input[0] in reading.constants:
         reading.half_vectors.add(node.output[0])
+    if node.input[0] not in reading.constants:
+        reading.dequantised.add(node.output[0])
     _check_axis(reading, node, given, scale)
     _zero_point(reading, node, scale, given)
     return reading.types[node.input[1]]
