@@ -252,8 +252,8 @@ def _moved(label: str, account: Mapping[str, Any]) -> list[str]:
     activations, weights = (account[f"{one}_bytes"] / 1e6 for one in ("activation", "constant"))
     return [
         f"{label}: {account['kernels']} kernels{run}, {activations:.1f} MB of activations and "
-        f"{weights:.1f} MB of weights for each frame; {account['conversions']} kernels only "
-        "convert"
+        f"{weights:.1f} MB of weights for each frame; "
+        f"{account['conversions']} kernels only convert"
     ]
 
 

@@ -92,6 +92,8 @@ def _plan(bundle: Bundle, store: PlanStore, record: PlanRecord, runner: Runner) 
     from av_compress.engines.trust.signatures import describe
 
     target, account = record.target, record.account
+    path = store.record_path(target.key)
+    yield f"  signature: {describe(path, path.read_bytes())}"
     artefacts = {name: one.sha256 for name, one in bundle.manifest.artefacts.items()}
     misfit = unfit(record, store, runner, artefacts)
     if misfit is not None:
@@ -100,8 +102,6 @@ def _plan(bundle: Bundle, store: PlanStore, record: PlanRecord, runner: Runner) 
         return
     if runner.version and runner.capability:
         yield f"  fits:      version {runner.version}, {runner.card}"
-    path = store.record_path(target.key)
-    yield f"  signature: {describe(path, path.read_bytes())}"
     differing = sum(node["differs"] for node in account["nodes"])
     yield f"  made:      {account['kernels']} kernels, {record.bytes / 2**20:.1f} MiB"
     if differing:
