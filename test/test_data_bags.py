@@ -11,7 +11,7 @@ import pytest
 from helpers_data import START_NS, STEP_NS, frames, write_camera_bag
 
 from av_compress.data.bag_writer import BagWriter
-from av_compress.data.bags import BagImages, bag_topics
+from av_compress.data.bags import BagClouds, BagImages, bag_topics
 from av_compress.data.detection_messages import DetectionMessages
 from av_compress.data.detections import detections_to_fields
 from av_compress.errors import DataError
@@ -119,3 +119,27 @@ def test_a_real_bag_of_compressed_images(shared_data: Path):
 def test_messages_without_a_definition_are_named(shared_data: Path, name: str):
     message = refusal(shared_data / "bags" / name)
     assert "_msgs" in message
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("bag", "topic", "count"),
+    [
+        ("street_lidar_derived", "/sensing/lidar/points", 5),
+        ("vlp16_pointcloud2_derived", "/velodyne_points", 4),
+    ],
+)
+def test_real_bags_of_clouds(shared_data: Path, bag: str, topic: str, count: int):
+    source = BagClouds(shared_data / "bags" / bag)
+    assert (len(source), source.topic) == (count, topic)
+    last, first = source.read(count - 1), source.read(0)
+    assert first.stamp_ns < last.stamp_ns
+    assert first.points.shape[1] == 4
+    assert np.isfinite(first.points).all(axis=1).sum() > 5000
+    source.close()
+
+
+@pytest.mark.shared_data
+def test_a_real_bag_of_packets_has_no_cloud(shared_data: Path):
+    with pytest.raises(DataError, match="no point cloud topic; it has: /velodyne_packets"):
+        BagClouds(shared_data / "bags" / "nebula_vlp16_native_packets")

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from helpers_metrics3d import CAR, PERSON, detections_3d, labels_3d, noisy_results, random_scene
 
+from av_compress.data.content import labels_sha256
 from av_compress.metrics.accuracy import InSpace
 from av_compress.metrics.average_precision import average_precision
 from av_compress.metrics.average_precision3d import (
     bev_average_precision,
     bev_average_precision_against,
 )
-from av_compress.tasks.base import Detections2D, Detections3D, Labels2D
+from av_compress.tasks.base import Detections2D, Detections3D, Labels2D, Visibility
 
 NAMES = ("car", "pedestrian", "cyclist")
 
@@ -111,3 +112,19 @@ def test_vans_are_neither_cars_nor_mistakes():
     assert mapped.labels.tolist() == [0, 0]
     assert judge.counting(mapped).tolist() == [False, True]
     assert not judge.counting(replace(mapped, ignored=np.ones(2, bool))).any()
+
+
+def test_labels_in_space_are_known_by_all_that_is_in_them():
+    row = (10, 0, 0, *CAR, 0, 0)
+    unknown = np.full((1, 2), np.nan, np.float32)
+    seen = Visibility(np.zeros(1, np.int32), np.zeros(1, np.float32), np.ones(1, np.float32))
+    variants = [
+        labels_3d(row),
+        labels_3d((*row[:7], 1)),
+        labels_3d((*row, 1)),
+        labels_3d(row, velocities=unknown),
+        labels_3d(row, visibility=seen),
+    ]
+    assert len({labels_sha256((one,)) for one in variants}) == len(variants)
+    again = labels_3d(row, velocities=unknown.copy())
+    assert labels_sha256((again,)) == labels_sha256((variants[3],))
