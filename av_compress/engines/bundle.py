@@ -119,6 +119,7 @@ class Bundle:
         options: OrtOptions | None = None,
         emitter: str | None = None,
         device: int | str = 0,
+        batches: tuple[int, int] = (1, 1),
     ) -> Engine:
         """Load a model of this bundle.
 
@@ -127,6 +128,7 @@ class Bundle:
             options: how ONNX Runtime runs it.
             emitter: which artefact ONNX Runtime runs; by default the one that suits the provider.
             device: index or UUID of the card that TensorRT runs it on.
+            batches: smallest and largest that the plan is to run.
 
         Raises:
             BundleError: the artefact is missing, changed, or failed its gate.
@@ -145,7 +147,7 @@ class Bundle:
             # Heavy, and of use on a vehicle computer alone.
             from av_compress.engines.tensorrt.open import open_plan
 
-            return open_plan(self, backend, device)
+            return open_plan(self, backend, device, batches=batches)
         options = options or OrtOptions()
         emitter = emitter or self.default_emitter(options)
         self.require_accepted(emitter)
@@ -183,10 +185,11 @@ class Bundle:
 
         """
         task = self.task()
-        engine = self.open_engine(backend, options, emitter, device)
+        batch = self.manifest.max_batch
+        wanted = (1, batch if batched else 1)
+        engine = self.open_engine(backend, options, emitter, device, wanted)
         with ExitStack() as stack:
             stack.callback(engine.close)
-            batch = self.manifest.max_batch
             if backend != ONNXRUNTIME:
                 from av_compress.engines.kernels.join import join
 

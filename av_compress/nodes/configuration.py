@@ -90,8 +90,16 @@ def where(parameters: Mapping[str, Any]) -> Where:
     return wanted
 
 
-def identity(bundle: Bundle, options: OrtOptions, parameters: Mapping[str, Any]) -> dict[str, str]:
+def identity(
+    bundle: Bundle, options: OrtOptions, parameters: Mapping[str, Any], batched: bool
+) -> dict[str, str]:
     """Return what diagnostics say of a bundle, and of the plan that is served.
+
+    Args:
+        bundle: it is served.
+        options: how ONNX Runtime would run it.
+        parameters: of the node.
+        batched: whether several frames are served at once.
 
     Raises:
         EngineError, CudaError: see `plan_for`.
@@ -106,7 +114,8 @@ def identity(bundle: Bundle, options: OrtOptions, parameters: Mapping[str, Any])
     from av_compress.engines.cuda import find_device
     from av_compress.engines.tensorrt.open import plan_for
 
-    record = plan_for(bundle, backend, find_device(parameters["gpu_id"]))
+    batches = (1, bundle.manifest.max_batch if batched else 1)
+    record = plan_for(bundle, backend, find_device(parameters["gpu_id"]), batches)
     precision = _precision(bundle, record.target.emitter)
     differing = sum(bool(node["differs"]) for node in record.account["nodes"])
     if differing:

@@ -197,7 +197,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             diagnostics = DiagnosticsOutput(
                 advertise,
                 configuration.hardware(parameters["backend"], options),
-                configuration.identity(bundle, options, parameters),
+                configuration.identity(bundle, options, parameters, len(slots) > 1),
             )
             reader = self._role.make_reader(task, parameters, self._warn)
             batches = BatchMonitor(len(slots), parameters["diagnostics"]["window_s"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from av_compress.cachefolder import cache_folder
 from av_compress.engines.cuda import CudaContext, Device
 from av_compress.engines.machine import card_name
-from av_compress.engines.plans.choose import Runner, choose_plan
+from av_compress.engines.plans.choose import Batches, Runner, choose_plan
 from av_compress.engines.plans.store import PlanRecord
 from av_compress.engines.tensorrt.engine import RunOptions, TensorRTEngine
 from av_compress.engines.tensorrt.module import load_module
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def open_plan(
-    bundle: Bundle, backend: str, device: int | str = 0, slots: int = 1
+    bundle: Bundle,
+    backend: str,
+    device: int | str = 0,
+    slots: int = 1,
+    batches: Batches | None = None,
 ) -> TensorRTEngine:
     """Load the plan of a bundle that fits a device.
 
@@ -33,6 +37,7 @@ def open_plan(
         backend: `tensorrt` or `tensorrt_rtx`.
         device: the card's index or UUID.
         slots: frames that may be on the card at once, see `RunOptions`.
+        batches: that it is to run, see `choose_plan`.
 
     Raises:
         MissingExtraError: the backend's package, or PyCUDA, is not installed.
@@ -45,7 +50,7 @@ def open_plan(
     trt = load_module(backend, "running a plan")
     cuda = CudaContext.open(device)
     try:
-        record = plan_for(bundle, backend, cuda.device)
+        record = plan_for(bundle, backend, cuda.device, batches)
         bundle.require_accepted(record.target.emitter)
         plan = bundle.plans().read(record)
         options = RunOptions(
@@ -63,13 +68,16 @@ def open_plan(
     return TensorRTEngine(trt, plan, cuda, options, cache)
 
 
-def plan_for(bundle: Bundle, backend: str, card: Device) -> PlanRecord:
+def plan_for(
+    bundle: Bundle, backend: str, card: Device, batches: Batches | None = None
+) -> PlanRecord:
     """Return the record of the plan that is served on a card.
 
     Args:
         bundle: verified.
         backend: `tensorrt` or `tensorrt_rtx`.
         card: what is to run it.
+        batches: that it is to run, see `choose_plan`.
 
     Raises:
         MissingExtraError: the backend's package is not installed.
@@ -80,4 +88,4 @@ def plan_for(bundle: Bundle, backend: str, card: Device) -> PlanRecord:
     trt = load_module(backend, "running a plan")
     runner = Runner(backend, str(trt.__version__), card_name(card), card.capability, card.index)
     artefacts = {name: record.sha256 for name, record in bundle.manifest.artefacts.items()}
-    return choose_plan(bundle.root, bundle.plans(), runner, artefacts)
+    return choose_plan(bundle.root, bundle.plans(), runner, artefacts, batches)
