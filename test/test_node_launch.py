@@ -155,10 +155,12 @@ def topics_of_the_node() -> set[str]:
     return found | {f"debug/{name}" for name in times}
 
 
-@pytest.mark.parametrize("layout", ["camera_detector.foxglove.json", "camera_detector.rviz"])
-def test_layouts_show_topics_that_exist(layout: str):
+@pytest.mark.parametrize("kind", ["foxglove.json", "rviz"])
+@pytest.mark.parametrize("node", ["camera_detector", "lidar_detector"])
+def test_layouts_show_topics_that_exist(node: str, kind: str):
+    layout = f"{node}.{kind}"
     text = (ROOT / "config" / layout).read_text()
     assert json.loads(text) if layout.endswith("json") else yaml.safe_load(text)
-    shown = set(re.findall(r"/camera_detector/([a-z_/]+)", text))
+    shown = set(re.findall(rf"/{node}/([a-z_/]+)", text))
     assert shown
     assert shown <= topics_of_the_node()
