@@ -31,6 +31,8 @@ from common import interleaved_medians, peak_memory_mib, save_results
 
 from av_compress.data.points import PointField, PointOptions, cloud_from_message
 from av_compress.tasks.lidar_detection import LidarDetection
+from av_compress.tasks.lidar_detection.grid import Grid
+from av_compress.tasks.lidar_detection.voxels import VoxelLimits, voxelise
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS, DEPTH, ROOM = 120_000, 32, 40_000
@@ -156,6 +158,7 @@ def main() -> int:
     points = sweep(args.data)
     message, task = message_of(points), LidarDetection.from_config(TASK)
     options = PointOptions(channels=4)
+    grid, limits = Grid(LOWER, UPPER, SIZE), VoxelLimits(DEPTH, ROOM)
 
     def ours() -> dict[str, np.ndarray]:
         return task.preprocess(cloud_from_message(message, options)).tensors
@@ -170,6 +173,7 @@ def main() -> int:
     medians = interleaved_medians(
         {
             "ours": timed(ours),
+            "ours, pillars alone": timed(lambda: voxelise(points, grid, limits)),
             "reading alone": timed(reading),
             "numpy by sorting": timed(lambda: by_sorting(points)),
         },
