@@ -80,7 +80,7 @@ class OnDevice:
             len(made), made.outside, made.surplus_points, made.surplus_voxel_points
         )
         expected, places = np.zeros(self.shape, np.float32), np.zeros_like(cells)
-        encode(made, self.grid, self.channels, expected)
+        encode(points, made, self.grid, self.channels, expected)
         places[: len(made)] = made.cells
         if self.unused is UnusedRows.LAST_VOXEL and len(made):
             expected[len(made) :], places[len(made) :] = expected[len(made) - 1], made.cells[-1]

@@ -61,7 +61,7 @@ def test_tensors_are_those_of_the_voxels(points, padding, dtype, given_room):
         assert s.accepts(tensors[s.name])
     voxels = voxelise(points[:, :4], GRID, VoxelLimits(4, 7))
     count = len(voxels)
-    features = encode(voxels, GRID, channel_names("pointpillars")).astype(dtype)
+    features = encode(points[:, :4], voxels, GRID, channel_names("pointpillars")).astype(dtype)
     np.testing.assert_array_equal(tensors["voxels"][:count], features)
     _, rows, columns = voxels.cells.T
     np.testing.assert_array_equal(tensors["indices"][:count], rows * COLUMNS + columns)

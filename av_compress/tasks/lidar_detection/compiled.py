@@ -27,38 +27,23 @@ except ImportError as error:
 _SPREAD = np.int64(2654435761)
 
 
-def place(
-    points: Any, lower: Any, upper: Any, size: Any, shape: Any, depth: int, room: int
-) -> tuple[Any, Any, Any, tuple[int, int, int]]:
-    """See `voxels.place`; the last are points outside, surplus in voxels, and without one."""
-    rows, counts, cells, lost = _place(points, lower, upper, size, shape, depth, room)
-    return rows, counts, cells, lost
-
-
 def voxelise(
     points: Any, lower: Any, upper: Any, size: Any, shape: Any, depth: int, room: int
 ) -> tuple[Any, Any, Any, tuple[int, int, int]]:
     """See `voxels.voxelise`; the last are points outside, surplus in voxels, and without one."""
-    rows, counts, cells, lost = _place(points, lower, upper, size, shape, depth, room)
-    return _gather(points, rows, counts), counts, cells, lost
+    rows, counts, cells, lost = _voxelise(points, lower, upper, size, shape, depth, room)
+    return rows, counts, cells, lost
 
 
 def encode(
-    values: Any, counts: Any, cells: Any, lower: Any, size: Any, codes: Any, out: Any
-) -> None:
-    """See `features.encode`."""
-    _encode(values, counts, cells, lower, size, codes, out)
-
-
-def describe(
     points: Any, rows: Any, counts: Any, cells: Any, lower: Any, size: Any, codes: Any, out: Any
 ) -> None:
-    """See `features.describe`."""
-    _describe(points, rows, counts, cells, lower, size, codes, out)
+    """See `features.encode`."""
+    _encode(points, rows, counts, cells, lower, size, codes, out)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _place(points, lower, upper, size, shape, depth, room):
+def _voxelise(points, lower, upper, size, shape, depth, room):
     layers, lines, columns = shape
     bits = 4
     while (1 << bits) < 2 * room:
@@ -112,69 +97,51 @@ def _place(points, lower, upper, size, shape, depth, room):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _gather(points, rows, counts):
-    values = np.zeros((rows.shape[0], rows.shape[1], points.shape[1]), np.float32)
+def _encode(points, rows, counts, cells, lower, size, codes, out):
+    origins = np.empty((2, 3), np.float32)
+    values = np.empty((rows.shape[1], points.shape[1]), np.float32)
     for number in range(rows.shape[0]):
         for point in range(counts[number]):
             for channel in range(points.shape[1]):
-                values[number, point, channel] = points[rows[number, point], channel]
-    return values
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _encode(values, counts, cells, lower, size, codes, out):
-    origins = np.empty((2, 3), np.float32)
-    for number in range(values.shape[0]):
-        _locate(values, number, counts[number], cells[number], lower, size, origins)
-        _write(values, number, counts[number], origins, codes, out, number)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _describe(points, rows, counts, cells, lower, size, codes, out):
-    origins = np.empty((2, 3), np.float32)
-    values = np.empty((1, rows.shape[1], points.shape[1]), np.float32)
-    for number in range(rows.shape[0]):
-        for point in range(counts[number]):
-            for channel in range(points.shape[1]):
-                values[0, point, channel] = points[rows[number, point], channel]
-        _locate(values, 0, counts[number], cells[number], lower, size, origins)
-        _write(values, 0, counts[number], origins, codes, out, number)
+                values[point, channel] = points[rows[number, point], channel]
+        _locate(values, counts[number], cells[number], lower, size, origins)
+        _write(values, counts[number], origins, codes, out, number)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _locate(values, voxel, count, cell, lower, size, origins):
+def _locate(values, count, cell, lower, size, origins):
     """Write a voxel's mean and its cell's centre."""
     half = np.float32(0.5)
     for axis in range(3):
         total = np.float32(0.0)
         for point in range(count):
-            total += values[voxel, point, axis]
+            total += values[point, axis]
         origins[0, axis] = total / np.float32(count)
         origins[1, axis] = (np.float32(cell[2 - axis]) + half) * size[axis] + lower[axis]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _write(values, voxel, count, origins, codes, out, number):
+def _write(values, count, origins, codes, out, number):
     """Write the channels of a voxel's points, one after the other, and 0 behind them."""
     for channel in range(codes.shape[0]):
         code = codes[channel]
         if code < 6:
             for point in range(count):
-                out[number, point, channel] = values[voxel, point, code]
+                out[number, point, channel] = values[point, code]
         elif code < 12:
             axis = code % 3
             origin = origins[(code - 6) // 3, axis]
             for point in range(count):
-                out[number, point, channel] = values[voxel, point, axis] - origin
+                out[number, point, channel] = values[point, axis] - origin
         else:
-            _distances(values, voxel, count, out, number, channel)
+            _distances(values, count, out, number, channel)
     for point in range(count, out.shape[1]):
         for channel in range(codes.shape[0]):
             out[number, point, channel] = np.float32(0.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _distances(values, voxel, count, out, number, channel):
+def _distances(values, count, out, number, channel):
     for point in range(count):
-        x, y, z = values[voxel, point, 0], values[voxel, point, 1], values[voxel, point, 2]
+        x, y, z = values[point, 0], values[point, 1], values[point, 2]
         out[number, point, channel] = np.sqrt(x * x + y * y + z * z)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from av_compress.errors import ConfigError
 from av_compress.tasks.lidar_detection import compiled
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
-from av_compress.tasks.lidar_detection.voxels import Placed, Voxels
+from av_compress.tasks.lidar_detection.voxels import Voxels
 
 # Values of a point as they stand in a cloud's columns, then what is made of them; the compiled
 # code and the device's know them by their place.
@@ -97,12 +97,13 @@ def check_columns(channels: Sequence[str], columns: int) -> None:
 
 
 def encode(
-    voxels: Voxels, grid: Grid, channels: Sequence[str], out: Floats | None = None
+    points: Floats, voxels: Voxels, grid: Grid, channels: Sequence[str], out: Floats | None = None
 ) -> Floats:
-    """Describe the points of voxels.
+    """Describe the points of a cloud's voxels.
 
     Args:
-        voxels: of a cloud whose columns are the first of `POINT_CHANNELS`.
+        points: float32 [n, c], the cloud that was divided: the first of `POINT_CHANNELS`.
+        voxels: of it.
         grid: that they were made with.
         channels: names out of `CHANNELS`.
         out: float32 [v or more, p, len(channels)] to write into; by default it is made.
@@ -116,40 +117,19 @@ def encode(
         ConfigError: a channel's column is not in the cloud.
 
     """
-    check_columns(channels, voxels.points.shape[2])
-    made, lower, size, codes = _asked(voxels.points.shape[:2], grid, channels, out)
-    compiled.encode(voxels.points, voxels.counts, voxels.cells, lower, size, codes, made)
-    return made[: len(voxels)]
-
-
-def describe(
-    points: Floats, placed: Placed, grid: Grid, channels: Sequence[str], out: Floats | None = None
-) -> Floats:
-    """Describe points where they lie: the same as `encode` of `voxelise`, without a copy.
-
-    Args:
-        points: float32 [n, c], the cloud that was divided.
-        placed: its voxels.
-        grid: that they were made with.
-        channels: names out of `CHANNELS`.
-        out: as in `encode`.
-
-    Raises:
-        ConfigError: a channel's column is not in the cloud.
-
-    """
     check_columns(channels, points.shape[1])
-    made, lower, size, codes = _asked(placed.rows.shape, grid, channels, out)
     cloud = np.ascontiguousarray(points, np.float32)
-    compiled.describe(cloud, placed.rows, placed.counts, placed.cells, lower, size, codes, made)
-    return made[: len(placed)]
-
-
-def _asked(
-    shape: tuple[int, ...], grid: Grid, channels: Sequence[str], out: Floats | None
-) -> tuple[Floats, Floats, Floats, npt.NDArray[np.int32]]:
-    """Return what is written to, and lower bounds, sizes and codes."""
-    if out is None:
-        out = np.empty((*shape, len(channels)), np.float32)
     lower, _, size = grid.arrays()
-    return out, lower, size, channel_codes(channels)
+    if out is None:
+        out = np.empty((*voxels.rows.shape, len(channels)), np.float32)
+    compiled.encode(
+        cloud,
+        voxels.rows,
+        voxels.counts,
+        voxels.cells,
+        lower,
+        size,
+        channel_codes(channels),
+        out,
+    )
+    return out[: len(voxels)]

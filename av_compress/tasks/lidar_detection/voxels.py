@@ -10,7 +10,6 @@ point-to-voxel, mmdetection3d), and does not depend on the machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,33 +23,7 @@ _MOST = (1 << 31) - 1
 
 @dataclass(frozen=True)
 class Voxels:
-    """The voxels of a cloud that hold points.
-
-    Attributes:
-        points: float32 [v, p, c], the values of each one's first p points; 0 beyond its count.
-        counts: int32 [v], how many of them there are.
-        cells: int32 [v, 3], the place in the grid: z, y, x.
-        outside: points that lie outside the range, or are not finite.
-        surplus_points: points in voxels that were full already.
-        surplus_voxel_points: points in voxels for which there was no room any more.
-
-    """
-
-    points: Floats
-    counts: npt.NDArray[np.int32]
-    cells: npt.NDArray[np.int32]
-    outside: int
-    surplus_points: int
-    surplus_voxel_points: int
-
-    def __len__(self) -> int:
-        """Count the voxels."""
-        return len(self.counts)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Which points of a cloud its voxels hold, without their values; see `Voxels`.
+    """The voxels of a cloud that hold points: which they hold, not their values.
 
     Attributes:
         rows: int32 [v, p], each one's first p points by their rows in the cloud; anything beyond
@@ -101,7 +74,7 @@ class VoxelLimits:
 
 
 def voxelise(points: Floats, grid: Grid, limits: VoxelLimits) -> Voxels:
-    """Divide a cloud into voxels.
+    """Divide a cloud into voxels; no point is copied.
 
     Args:
         points: float32 [n, c], x, y and z first; what is not finite lies in no cell.
@@ -109,16 +82,8 @@ def voxelise(points: Floats, grid: Grid, limits: VoxelLimits) -> Voxels:
         limits: how many voxels and points of each are kept: the first ones.
 
     """
-    kept, counts, cells, lost = compiled.voxelise(*_asked(points, grid, limits))
-    return Voxels(kept, counts, cells, *map(int, lost))
-
-
-def place(points: Floats, grid: Grid, limits: VoxelLimits) -> Placed:
-    """Divide a cloud into voxels, and copy no point; see `voxelise`."""
-    rows, counts, cells, lost = compiled.place(*_asked(points, grid, limits))
-    return Placed(rows, counts, cells, *map(int, lost))
-
-
-def _asked(points: Floats, grid: Grid, limits: VoxelLimits) -> tuple[Any, ...]:
     cloud = np.ascontiguousarray(points, np.float32)
-    return cloud, *grid.arrays(), grid.shape, limits.points, limits.voxels
+    rows, counts, cells, lost = compiled.voxelise(
+        cloud, *grid.arrays(), grid.shape, limits.points, limits.voxels
+    )
+    return Voxels(rows, counts, cells, *map(int, lost))

@@ -12,9 +12,9 @@ import numpy as np
 
 from av_compress.errors import ConfigError
 from av_compress.tasks.lidar_detection.encoders.base import Counts, check_room
-from av_compress.tasks.lidar_detection.features import POINT_CHANNELS, channel_names, describe
+from av_compress.tasks.lidar_detection.features import POINT_CHANNELS, channel_names, encode
 from av_compress.tasks.lidar_detection.grid import Floats, Grid
-from av_compress.tasks.lidar_detection.voxels import Placed, VoxelLimits, place
+from av_compress.tasks.lidar_detection.voxels import VoxelLimits, Voxels, voxelise
 from av_compress.tensors import Array, Tensors, TensorSpec
 
 _WIDTHS = {"linear": None, "zyx": 3, "batch_zyx": 4}
@@ -129,17 +129,17 @@ class VoxelEncoder:
         """Encode a cloud; see `Encoder`."""
         if out is not None:
             check_room(self.specs, self._config.max_voxels, out)
-        placed = place(points, self._grid, self._limits)
-        count, names = len(placed), self._config.tensors
+        voxels = voxelise(points, self._grid, self._limits)
+        count, names = len(voxels), self._config.tensors
         total = self._config.max_voxels if self._padded else max(1, count)
         tensors = {
             spec.name: self._room(spec, total) if out is None else out[spec.name][:total]
             for spec in self.specs
         }
-        self._write_features(points, placed, tensors[names.voxels])
-        tensors[names.indices][:count] = self._indices(placed)
+        self._write_features(points, voxels, tensors[names.voxels])
+        tensors[names.indices][:count] = self._indices(voxels)
         if names.num_points is not None:
-            tensors[names.num_points][:count] = placed.counts
+            tensors[names.num_points][:count] = voxels.counts
         for name, array in tensors.items():
             if name != names.num_voxels:
                 self._pad(array, count, zeroed=self._padded and out is None)
@@ -148,7 +148,7 @@ class VoxelEncoder:
         if names.num_voxels is not None:
             tensors[names.num_voxels][...] = count
         return tensors, Counts(
-            count, placed.outside, placed.surplus_points, placed.surplus_voxel_points
+            count, voxels.outside, voxels.surplus_points, voxels.surplus_voxel_points
         )
 
     def _specs(self) -> tuple[TensorSpec, ...]:
@@ -175,24 +175,24 @@ class VoxelEncoder:
         shape = [total if extent is None else extent for extent in spec.shape]
         return np.zeros(shape, spec.dtype) if self._padded else np.empty(shape, spec.dtype)
 
-    def _write_features(self, points: Floats, placed: Placed, features: Array) -> None:
+    def _write_features(self, points: Floats, voxels: Voxels, features: Array) -> None:
         if features.dtype == np.float32:
-            describe(points, placed, self._grid, self._channels, features)
+            encode(points, voxels, self._grid, self._channels, features)
             return
         # Rounding to half precision is slow, and most of it is zeros.
-        exact = describe(points, placed, self._grid, self._channels)
-        filled = np.arange(features.shape[1]) < placed.counts[:, None]
-        features[: len(placed)] = 0
-        features[: len(placed)][filled] = exact[filled]
+        exact = encode(points, voxels, self._grid, self._channels)
+        filled = np.arange(features.shape[1]) < voxels.counts[:, None]
+        features[: len(voxels)] = 0
+        features[: len(voxels)][filled] = exact[filled]
 
-    def _indices(self, placed: Placed) -> Array:
+    def _indices(self, voxels: Voxels) -> Array:
         form = self._config.index_form
         if form == "zyx":
-            return placed.cells
+            return voxels.cells
         if form == "batch_zyx":
-            return np.pad(placed.cells, ((0, 0), (1, 0)))
+            return np.pad(voxels.cells, ((0, 0), (1, 0)))
         _, rows, columns = self._grid.shape
-        z, y, x = placed.cells.astype(np.int64).T
+        z, y, x = voxels.cells.astype(np.int64).T
         return np.asarray((z * rows + y) * columns + x)
 
     def _pad(self, array: Array, count: int, zeroed: bool) -> None:
