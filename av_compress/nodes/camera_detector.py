@@ -17,6 +17,7 @@ from av_compress.nodes.detections import DetectionArrayWriter, label_info_messag
 from av_compress.nodes.images import compressed_message, image_message
 from av_compress.nodes.motion import Listener
 from av_compress.nodes.process import run_node
+from av_compress.nodes.roles import OneSensor
 from av_compress.nodes.topics import Advertise, latched_qos
 from av_compress.report.pictures import annotate
 from av_compress.tasks.base import Detections2D, ImageFrame, Task, decoded
@@ -86,7 +87,7 @@ class CameraReader:
         return ()
 
 
-class CameraDetectorRole:
+class CameraDetectorRole(OneSensor):
     """What makes a serving node a camera detector."""
 
     name = "camera_detector"
@@ -95,14 +96,6 @@ class CameraDetectorRole:
         "~/input/image": "sensor_msgs/Image",
         "~/input/image/compressed": "sensor_msgs/CompressedImage",
     }
-
-    def slots(self, parameters: Mapping[str, Any]) -> Sequence[str]:
-        """Return the one camera, which needs no name."""
-        return ("",)
-
-    def window_s(self, parameters: Mapping[str, Any]) -> float:
-        """Return that there is nobody to wait for."""
-        return 0.0
 
     def make_reader(
         self, task: Task[Any, Any], parameters: Mapping[str, Any], warn: Callable[[str], None]

@@ -20,6 +20,7 @@ from av_compress.nodes.detections import label_info_message
 from av_compress.nodes.detections3d import Detection3DArrayWriter, markers_message
 from av_compress.nodes.motion import Listener, Motion
 from av_compress.nodes.process import run_node
+from av_compress.nodes.roles import OneSensor
 from av_compress.nodes.ros import message_class
 from av_compress.nodes.topics import Advertise, latched_qos
 from av_compress.tasks.base import Detections3D, PointCloud, Task
@@ -119,20 +120,12 @@ class LidarReader:
         return () if self._motion is None else self._motion.listeners()
 
 
-class LidarDetectorRole:
+class LidarDetectorRole(OneSensor):
     """What makes a serving node a LiDAR detector."""
 
     name = "lidar_detector"
     task_kind = "lidar_detection"
     inputs: Mapping[str, str] = {"~/input/points": "sensor_msgs/PointCloud2"}
-
-    def slots(self, parameters: Mapping[str, Any]) -> Sequence[str]:
-        """Return the one LiDAR, which needs no name."""
-        return ("",)
-
-    def window_s(self, parameters: Mapping[str, Any]) -> float:
-        """Return that there is nobody to wait for."""
-        return 0.0
 
     def make_reader(
         self, task: Task[Any, Any], parameters: Mapping[str, Any], warn: Callable[[str], None]

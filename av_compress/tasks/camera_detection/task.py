@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,11 @@ from av_compress.tasks.camera_detection.outputs import Bound, bind
 from av_compress.tasks.camera_detection.placement import Placement
 from av_compress.tasks.camera_detection.preprocess import Preprocessor
 from av_compress.tasks.camera_detection.suppression import best_first, drop_unusable, suppress
+from av_compress.tasks.detection import DetectionTask
 from av_compress.tensors import Array, Tensors, TensorSpec
 
-# Low enough for average precision to see the whole curve that counts.
-_MEASURING_SCORE = 0.05
 
-
-class CameraDetection:
+class CameraDetection(DetectionTask[CameraDetectionConfig]):
     """A camera detector's meaning. Stateless and reentrant: frames may be processed in parallel.
 
     Attributes:
@@ -48,7 +45,7 @@ class CameraDetection:
 
     def __init__(self, settings: CameraDetectionConfig) -> None:
         """Prepare the constants of preprocess and postprocess."""
-        self.settings = settings
+        super().__init__(settings)
         self.class_names: Sequence[str] = settings.class_names
         self._border = Border(settings.input.width, settings.input.height, len(self.class_names))
         self._family = FAMILIES[settings.head.type]
@@ -66,30 +63,10 @@ class CameraDetection:
         """
         return cls(CameraDetectionConfig.from_config(config))
 
-    def __eq__(self, other: object) -> bool:
-        """Compare configurations, which are all there is to a task."""
-        return isinstance(other, CameraDetection) and self.settings == other.settings
-
-    def __hash__(self) -> int:
-        """Hash the configuration."""
-        return hash(self.settings)
-
-    def config(self) -> dict[str, Any]:
-        """Return the whole configuration, every default filled in."""
-        return self.settings.to_config()
-
     def preprocess_config(self) -> dict[str, Any]:
         """Return the kind, the input and the resize; see `Task.preprocess_config`."""
         config = self.config()
         return {key: config[key] for key in ("kind", "input", "resize")}
-
-    def for_measuring(self) -> CameraDetection:
-        """Return the task with a score threshold of at most 0.05; see `Task.for_measuring`."""
-        return self.with_score_threshold(min(self.settings.score_threshold, _MEASURING_SCORE))
-
-    def with_score_threshold(self, score_threshold: float) -> CameraDetection:
-        """Return the same task with another threshold, e.g. a low one to measure AP."""
-        return CameraDetection(replace(self.settings, score_threshold=score_threshold))
 
     def check_model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
         """Check that a model has this task's input and the outputs of its head.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from av_compress.errors import ModelError
 from av_compress.tasks.base import Detections3D, FrameNeeds, PointCloud, Prepared
 from av_compress.tasks.camera_detection.outputs import Bound, bind
+from av_compress.tasks.detection import DetectionTask
 from av_compress.tasks.lidar_detection.config import KIND, LidarDetectionConfig
 from av_compress.tasks.lidar_detection.encoders import Counts
 from av_compress.tasks.lidar_detection.features import POINT_CHANNELS
@@ -20,9 +21,6 @@ from av_compress.tasks.lidar_detection.heads import FAMILIES, Candidates, Plane
 from av_compress.tasks.lidar_detection.points import checked, select
 from av_compress.tasks.lidar_detection.suppression import best_first, drop_unusable, suppress
 from av_compress.tensors import Array, Tensors, TensorSpec
-
-# Low enough for average precision to see the whole curve that counts.
-_MEASURING_SCORE = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class CloudContext:
     counts: Counts
 
 
-class LidarDetection:
+class LidarDetection(DetectionTask[LidarDetectionConfig]):
     """A LiDAR detector's meaning. Stateless and reentrant: clouds may be processed in parallel.
 
     Attributes:
@@ -63,7 +61,7 @@ class LidarDetection:
             ConfigError: parts of the configuration do not go together.
 
         """
-        self.settings = settings
+        super().__init__(settings)
         self.class_names: Sequence[str] = settings.class_names
         settings.head.check(settings.class_names)
         self._encoder = settings.input.encoder.make(settings.input.grid)
@@ -83,35 +81,15 @@ class LidarDetection:
         """
         return cls(LidarDetectionConfig.from_config(config))
 
-    def __eq__(self, other: object) -> bool:
-        """Compare configurations, which are all there is to a task."""
-        return isinstance(other, LidarDetection) and self.settings == other.settings
-
-    def __hash__(self) -> int:
-        """Hash the configuration."""
-        return hash(self.settings)
-
     @property
     def frame_needs(self) -> FrameNeeds:
         """Clouds with as many columns as the model is told of; see `Task`."""
         return FrameNeeds(PointCloud, self.point_columns)
 
-    def config(self) -> dict[str, Any]:
-        """Return the whole configuration, every default filled in."""
-        return self.settings.to_config()
-
     def preprocess_config(self) -> dict[str, Any]:
         """Return the kind and the input; see `Task.preprocess_config`."""
         config = self.config()
         return {key: config[key] for key in ("kind", "input")}
-
-    def for_measuring(self) -> LidarDetection:
-        """Return the task with a score threshold of at most 0.05; see `Task.for_measuring`."""
-        return self.with_score_threshold(min(self.settings.score_threshold, _MEASURING_SCORE))
-
-    def with_score_threshold(self, score_threshold: float) -> LidarDetection:
-        """Return the same task with another threshold, e.g. a low one to measure AP."""
-        return LidarDetection(replace(self.settings, score_threshold=score_threshold))
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
