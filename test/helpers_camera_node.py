@@ -9,18 +9,17 @@ import cv2
 import helpers_node
 import numpy as np
 import pytest
-from helpers_node import Probe, Spinning
+from helpers_node import Probe
+from helpers_serving import activated, serving
 from test_bundle import write_bundle
 
 helpers_node.require_ros("vision_msgs.msg")
 
-from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from av_compress.nodes.camera_detector import CameraDetectorRole
-from av_compress.nodes.runtime import ServingNode
 
 NAME = "camera_detector"
 IMAGE = f"/{NAME}/input/image"
@@ -50,34 +49,15 @@ def bundle(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(bundle: Path):
     """Start nodes in state unconfigured."""
-    running: list[Spinning] = []
-
-    def start(**parameters) -> ServingNode:
-        values = {"bundle_path": str(bundle), "onnxruntime.intra_op_threads": 1, **parameters}
-        node = ServingNode(
-            CameraDetectorRole(),
-            parameter_overrides=[Parameter(key, value=value) for key, value in values.items()],
-        )
-        running.append(Spinning(node))
-        return node
-
-    yield start
-    for spinning in running:
-        spinning.node.release()
-        spinning.stop()
+    defaults = {"bundle_path": str(bundle), "onnxruntime.intra_op_threads": 1}
+    with serving(CameraDetectorRole(), defaults) as start:
+        yield start
 
 
 @pytest.fixture
 def activate(start, probe: Probe):
     """Start a node and bring it to active."""
-
-    def activate(**parameters) -> ServingNode:
-        node = start(**parameters)
-        assert probe.change_state(NAME, "configure")
-        assert probe.change_state(NAME, "activate")
-        return node
-
-    return activate
+    return activated(start, probe, NAME)
 
 
 def raw_image(second: int = 7, **fields) -> Image:

@@ -10,7 +10,8 @@ from pathlib import Path
 import helpers_node
 import numpy as np
 import pytest
-from helpers_node import Probe, Spinning
+from helpers_node import Probe
+from helpers_serving import activated, serving
 from onnx import TensorProto, helper, numpy_helper
 from test_bundle import manifest
 
@@ -19,7 +20,6 @@ helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "visualization_msgs.
 from dataclasses import replace
 
 from nav_msgs.msg import Odometry
-from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import UInt32
@@ -32,7 +32,6 @@ from av_compress.engines.bundle import load_bundle
 from av_compress.errors import ConfigError, FrameError
 from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.lidar_detector import LidarDetectorRole, LidarReader
-from av_compress.nodes.runtime import ServingNode
 from av_compress.tasks.base import PointCloud
 from av_compress.tasks.lidar_detection import LidarDetection
 
@@ -115,32 +114,14 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(bundle: Path):
-    running: list[Spinning] = []
-
-    def start(**parameters) -> ServingNode:
-        values = {"bundle_path": str(bundle), "onnxruntime.intra_op_threads": 1, **parameters}
-        node = ServingNode(
-            LidarDetectorRole(),
-            parameter_overrides=[Parameter(key, value=value) for key, value in values.items()],
-        )
-        running.append(Spinning(node))
-        return node
-
-    yield start
-    for spinning in running:
-        spinning.node.release()
-        spinning.stop()
+    defaults = {"bundle_path": str(bundle), "onnxruntime.intra_op_threads": 1}
+    with serving(LidarDetectorRole(), defaults) as start:
+        yield start
 
 
 @pytest.fixture
 def activate(start, probe: Probe):
-    def activate(**parameters) -> ServingNode:
-        node = start(**parameters)
-        assert probe.change_state(NAME, "configure")
-        assert probe.change_state(NAME, "activate")
-        return node
-
-    return activate
+    return activated(start, probe, NAME)
 
 
 def cloud(second: float, *cells: tuple[float, float], frame: str = "lidar") -> PointCloud:

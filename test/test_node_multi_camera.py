@@ -15,7 +15,7 @@ from helpers_camera_node import (
     raw_image,
     ros,  # noqa: F401
 )
-from helpers_node import Spinning
+from helpers_serving import activated, serving
 from test_batch import bundle  # noqa: F401 (a fixture)
 from test_build import world  # noqa: F401 (a fixture)
 from test_bundle import write_bundle
@@ -23,7 +23,6 @@ from test_bundle import write_bundle
 helpers_node.require_ros("vision_msgs.msg")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
@@ -37,7 +36,6 @@ from av_compress.engines.onnxruntime import OrtOptions
 from av_compress.nodes.detections import DetectionArrayWriter
 from av_compress.nodes.images import image_message
 from av_compress.nodes.multi_camera_detector import MultiCameraDetectorRole
-from av_compress.nodes.runtime import ServingNode
 from av_compress.tasks.base import ImageFrame
 
 NAME = "multi_camera_detector"
@@ -57,42 +55,23 @@ def detections_topic(camera: str) -> str:
 @pytest.fixture
 def start(bundle: Path):
     """Start nodes in state unconfigured."""
-    running: list[Spinning] = []
-
-    def start(**parameters) -> ServingNode:
-        values = {
-            "bundle_path": str(bundle),
-            "cameras": CAMERAS,
-            "arrival_window_ms": FOREVER_MS,
-            "onnxruntime.intra_op_threads": 1,
-            "deadline_ms": 0.0,
-            "diagnostics.period_s": 0.1,
-            "diagnostics.max_allowed_processing_time_ms": 0.0,
-            "diagnostics.input_timeout_ms": 0.0,
-            **parameters,
-        }
-        node = ServingNode(
-            MultiCameraDetectorRole(),
-            parameter_overrides=[Parameter(key, value=value) for key, value in values.items()],
-        )
-        running.append(Spinning(node))
-        return node
-
-    yield start
-    for spinning in running:
-        spinning.node.release()
-        spinning.stop()
+    defaults = {
+        "bundle_path": str(bundle),
+        "cameras": CAMERAS,
+        "arrival_window_ms": FOREVER_MS,
+        "onnxruntime.intra_op_threads": 1,
+        "deadline_ms": 0.0,
+        "diagnostics.period_s": 0.1,
+        "diagnostics.max_allowed_processing_time_ms": 0.0,
+        "diagnostics.input_timeout_ms": 0.0,
+    }
+    with serving(MultiCameraDetectorRole(), defaults) as start:
+        yield start
 
 
 @pytest.fixture
 def activate(start, probe):
-    def activate(**parameters) -> ServingNode:
-        node = start(**parameters)
-        assert probe.change_state(NAME, "configure")
-        assert probe.change_state(NAME, "activate")
-        return node
-
-    return activate
+    return activated(start, probe, NAME)
 
 
 class Rig:

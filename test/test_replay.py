@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 
 import pytest
-import yaml
 from helpers_data import frames, write_camera_bag
+from helpers_serving import build_demo_bundle, put_demo_detector
 from rosbags.highlevel import AnyReader
 
 from av_compress.cli.main import main
@@ -24,20 +23,10 @@ TOPIC = "/camera/image_raw"
 def world(tmp_path_factory) -> Path:
     """Return a folder with a bag, the demo detector and its bundle."""
     folder = tmp_path_factory.mktemp("replay")
-    for name in ("detector.onnx", "detector.task.yaml"):
-        source = resources.files("av_compress.data.demo") / name
-        (folder / name).write_bytes(source.read_bytes())
+    put_demo_detector(folder)
     write_dataset([Drive(950, 2.0, 2.0)], folder / "images")
     write_bag(Drive(951, 1.0, 5.0), folder / "drive")
-    recipe = {
-        "model": "detector.onnx",
-        "task": "detector.task.yaml",
-        "calibration": {"source": {"type": "images", "path": "images"}, "samples": 4},
-        "gate": None,
-        "emitters": ["cpu"],
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    assert main(["build", str(folder / "recipe.yaml"), "--output", str(folder / "bundle")]) == 0
+    build_demo_bundle(folder, "bundle", emitters=["cpu"])
     return folder
 
 

@@ -7,13 +7,12 @@ Stand-in for TensorRT, kernels by the host shim, real PyCUDA, stub of the driver
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from helpers_cuda_stub import Stub
+from helpers_serving import build_demo_bundle, put_demo_detector
 from helpers_trt_stub import install
 
 import av_compress.engines.kernels.compile as kernels_compile
@@ -35,22 +34,12 @@ STEPS = {"preprocess", "h2d", "execute", "d2h", "postprocess"}
 def world(tmp_path_factory) -> Path:
     """Return a folder with images and bundles of the demo detector, for one and for three."""
     folder = tmp_path_factory.mktemp("device")
-    for name in ("detector.onnx", "detector.task.yaml"):
-        source = resources.files("av_compress.data.demo") / name
-        (folder / name).write_bytes(source.read_bytes())
+    put_demo_detector(folder)
     write_dataset([Drive(970, 2.0, 4.0)], folder / "images")
     for batch in (1, 3):
-        recipe = {
-            "model": "detector.onnx",
-            "task": "detector.task.yaml",
-            "calibration": {"source": {"type": "images", "path": "images"}, "samples": 4},
-            "gate": None,
-            "emitters": ["tensorrt"],
-            "optimize": {"max_batch": batch},
-        }
-        path = folder / f"recipe{batch}.yaml"
-        path.write_text(yaml.safe_dump(recipe))
-        assert main(["build", str(path), "--output", str(folder / f"bundle{batch}")]) == 0
+        build_demo_bundle(
+            folder, f"bundle{batch}", emitters=["tensorrt"], optimize={"max_batch": batch}
+        )
     return folder
 
 

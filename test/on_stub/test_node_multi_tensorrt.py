@@ -7,11 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers_camera_node import BEST_EFFORT, ros  # noqa: F401 (fixture)
+from helpers_camera_node import BEST_EFFORT, probe, ros  # noqa: F401 (fixtures)
 from helpers_cuda_stub import Stub
-from helpers_node import Probe, Spinning
+from helpers_serving import activated, serving
 from helpers_trt_stub import install
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from test_device_pipeline import raws, world  # noqa: F401 (fixture)
 from vision_msgs.msg import Detection2DArray
@@ -20,44 +19,29 @@ from av_compress.cli.main import main
 from av_compress.engines.bundle import load_bundle
 from av_compress.nodes.images import image_message
 from av_compress.nodes.multi_camera_detector import MultiCameraDetectorRole
-from av_compress.nodes.runtime import ServingNode
 
 NAME = "multi_camera_detector"
 CAMERAS = ("front", "left", "right")
 
 
 @pytest.fixture
-def probe():
-    probe = Probe()
-    yield probe
-    probe.stop()
-
-
-@pytest.fixture
-def node(stub: Stub, world: Path, monkeypatch):
+def activate(stub: Stub, world: Path, probe, monkeypatch):
     install(monkeypatch, "10.13")
     bundle = world / "bundle3"
     assert main(["compile", str(bundle), "--backend", "tensorrt", "--batch", "1,3,3"]) == 0
-    values = {
+    defaults = {
         "bundle_path": str(bundle),
         "cameras": list(CAMERAS),
         "backend": "tensorrt",
         "preprocess": "device",
         "arrival_window_ms": 500.0,
     }
-    node = ServingNode(
-        MultiCameraDetectorRole(),
-        parameter_overrides=[Parameter(key, value=value) for key, value in values.items()],
-    )
-    spinning = Spinning(node)
-    yield node
-    node.release()
-    spinning.stop()
+    with serving(MultiCameraDetectorRole(), defaults) as start:
+        yield activated(start, probe, NAME)
 
 
-def test_each_camera_gets_what_its_image_shows(node, stub, world: Path, probe):
-    assert probe.change_state(NAME, "configure")
-    assert probe.change_state(NAME, "activate")
+def test_each_camera_gets_what_its_image_shows(activate, stub, world: Path, probe):
+    activate()
     received = {
         camera: probe.collect(Detection2DArray, f"/{NAME}/{camera}/output/detections")
         for camera in CAMERAS
