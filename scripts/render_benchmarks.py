@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import node_tables
 import peer_tables
 import plan_tables
 from calibration_tables import sampling, thresholds
@@ -221,62 +222,6 @@ def kinds_of(model: str, found: Result) -> str:
     return f"### {model}\n\n{table(headers, rows)}"
 
 
-def multi_camera(figures: Result) -> str:
-    cameras = figures["cameras"]
-    rows = [
-        (
-            f"ms for {cameras} images, threads: {threads}",
-            number(found["batched_ms"]),
-            number(found["single_ms"]),
-            number(found["time_of_single"]),
-        )
-        for threads in (1, 2)
-        if (found := figures.get(f"threads_{threads}"))
-    ]
-    each = figures["single_mib_each"]
-    mib = (number(figures["batched_mib"], 0), f"{cameras} x {number(each, 0)}")
-    rows.append(("MiB", *mib, number(figures["memory_of_single"])))
-    return table(("", "one batch", "one by one", "ratio"), rows)
-
-
-def node_overhead(figures: Result) -> str:
-    labels = {
-        "camera_detector": "camera_detector",
-        "plain_node": "plain node",
-        "plain_node_with_profile": "plain node with the shared memory profile",
-    }
-    runs = dict(figures["runs"])
-    if "long_run" in figures:
-        labels["long_run"] = f"camera_detector for {figures['long_run']['minutes']:g} minutes"
-        runs["long_run"] = figures["long_run"]
-    rows = [
-        (
-            label,
-            f"{runs[name]['answered']} of {runs[name]['frames']}",
-            *(number(runs[name][key]) for key in ("median_ms", "p95_ms", "p99_ms", "max_ms")),
-            number(runs[name]["median_ms"] - figures["bare_median_ms"]),
-            f"{runs[name]['rss_first_mb']:.1f} → {runs[name]['rss_last_mb']:.1f}",
-        )
-        for name, label in labels.items()
-        if name in runs
-    ]
-    headers = (
-        "ms",
-        "answered",
-        "median",
-        "p95",
-        "p99",
-        "max",
-        "over the bare model",
-        "memory MiB",
-    )
-    bare = number(figures["bare_median_ms"])
-    return (
-        f"{figures['images']}; the bare preprocess + run + postprocess takes {bare} ms (median)."
-        f"\n\n{table(headers, rows)}"
-    )
-
-
 def summary() -> str:
     """One line a promise: what was measured, and what has to hold."""
     rows = []
@@ -402,8 +347,8 @@ REGIONS = {
     "peers": of("peers", peers),
     "cpu_peers": of("cpu_peers", peer_tables.cpu_peers),
     "build": of("build", peer_tables.build),
-    "node_overhead": of("node_overhead", node_overhead),
-    "multi_camera": of("multi_camera", multi_camera),
+    "node_overhead": of("node_overhead", node_tables.node_overhead),
+    "multi_camera": of("multi_camera", node_tables.multi_camera),
     "compile": of("compile", plan_tables.compiled),
     "load": of("load", plan_tables.load),
     "lidar": of("lidar", plan_tables.clouds, "Not measured yet: `python benchmarks/lidar.py`."),

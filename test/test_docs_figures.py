@@ -271,7 +271,13 @@ RESULTS = {
 @pytest.fixture
 def project(tmp_path) -> Path:
     """Return a copy of what the script reads and writes, without any result."""
-    scripts = ("calibration_tables", "markdown_regions", "peer_tables", "plan_tables")
+    scripts = (
+        "calibration_tables",
+        "markdown_regions",
+        "node_tables",
+        "peer_tables",
+        "plan_tables",
+    )
     scripts += ("render_benchmarks",)
     for name in (f"{script}.py" for script in scripts):
         (tmp_path / "scripts").mkdir(exist_ok=True)

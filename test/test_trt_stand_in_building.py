@@ -13,9 +13,9 @@ import pytest
 from helpers_models import emitted, prepared, residual_network
 from helpers_mutants import mutant
 from helpers_qdq import CHANNELS, Draft, convolution, floats
+from helpers_rtx_cases import CASES, Case
 from helpers_trt import ADA, Refused, rtx, try_compile
 from onnx import TensorProto
-from test_lint_rtx import CASES, Case
 from trt_stand_in import VERSIONS, Card, make_module
 from trt_stand_in.operator_types import TAKES
 
