@@ -1,6 +1,6 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Graphs that TensorRT for RTX takes, changes silently, or refuses, and what lint says of each."""
+"""Graphs that TensorRT for RTX takes, changes silently, or refuses; what lint says of each."""
 
 from __future__ import annotations
 
