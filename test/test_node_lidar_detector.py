@@ -241,6 +241,10 @@ def test_sweeps_for_a_model_that_is_told_no_time_are_refused(start, probe):
     }
     with pytest.raises(ConfigError, match="told no time of its points"):
         LidarDetectorRole().make_reader(task, parameters, lambda text: None)
+    encoder = {"type": "voxels", "features": ["x", "y", "z", "intensity", "time", "ring"]}
+    ringed = LidarDetection.from_config({**TASK, "input": {**TASK["input"], "encoder": encoder}})
+    with pytest.raises(ConfigError, match="told the rings of its points"):
+        LidarDetectorRole().make_reader(ringed, parameters, lambda text: None)
 
 
 def test_a_bundle_of_another_task_is_refused(start, probe, bundle: Path):

@@ -133,16 +133,22 @@ class LidarDetectorRole(OneSensor):
         """Return what reads clouds.
 
         Raises:
-            ConfigError: several sweeps are asked for, and the model is told no time.
+            ConfigError: several sweeps are asked for, and the model is told no time, or a ring,
+                which is one sweep's own.
 
         """
-        columns = len(getattr(task, "point_columns", ()))
+        columns = len(task.frame_needs.columns)
         section = parameters["sweeps"]
         sweeps = SweepOptions(section["count"], section["fixed_frame"], section["max_age_s"])
         if sweeps.count > 1 and columns <= _TIME_COLUMN:
             raise ConfigError(
                 f"parameter sweeps.count is {sweeps.count}, but the bundle's model is told no "
                 "time of its points: it was trained on single sweeps; set it to 1"
+            )
+        if sweeps.count > 1 and columns > _TIME_COLUMN + 1:
+            raise ConfigError(
+                f"parameter sweeps.count is {sweeps.count}, but the bundle's model is told the "
+                "rings of its points, which several sweeps do not have in common; set it to 1"
             )
         fields = parameters["points"]
         points = PointOptions(

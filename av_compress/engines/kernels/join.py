@@ -31,15 +31,15 @@ def join(task: Task[Any, Any], engine: Engine, max_batch: int, where: Where) -> 
         CudaError: device memory does not suffice, or the device fails.
 
     """
-    host: Pipeline = BatchPipeline(task, engine, max_batch)
     if where == "host" or not isinstance(engine, TensorRTEngine):
-        return host
+        return BatchPipeline(task, engine, max_batch)
     try:
         stages = make_stages(task, engine, max_batch)
     except (NoStagesError, NoCompilerError) as error:
         if where == "device":
             raise
         # The reason is told with whatever names the pipeline; the results are the same.
+        host = BatchPipeline(task, engine, max_batch)
         host.description = f"{engine.description}, preprocess on the host: {error}"
         return host
     return DevicePipeline(task, engine, stages, max_batch)
