@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from av_compress.tensors import Array
 
 # Low enough for average precision to see the whole curve that counts.
 _MEASURING_SCORE = 0.05
@@ -60,3 +65,15 @@ class DetectionTask(Generic[SettingsT]):
         """Return the same task with another threshold, e.g. a low one to measure AP."""
         settings: Any = self.settings
         return type(self)(replace(settings, score_threshold=score_threshold))
+
+
+def json_values(value: Any) -> Any:
+    """Return a configuration's values as JSON has them: lists where dataclasses hold tuples."""
+    if isinstance(value, Mapping):
+        return {key: json_values(item) for key, item in value.items()}
+    return [json_values(item) for item in value] if isinstance(value, tuple) else value
+
+
+def computable(array: Array) -> Array:
+    """Widen half precision, in which numpy computes slowly and sums lose digits."""
+    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array

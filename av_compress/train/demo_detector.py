@@ -29,6 +29,7 @@ from av_compress.metrics.average_precision import DetectionAP, average_precision
 from av_compress.progress import track
 from av_compress.tasks.base import ImageFrame, Labels2D
 from av_compress.tasks.camera_detection import CameraDetection
+from av_compress.train.fit import Rows, fit
 from av_compress.train.losses import detection_loss
 from av_compress.train.network import DemoDetector, cell_grid
 from av_compress.yamlfile import load_yaml
@@ -83,30 +84,17 @@ def prepare(task: CameraDetection, seeds: Sequence[int], frames: int) -> Samples
 
 
 def train(samples: Samples, classes: int, epochs: int, batch: int = 16) -> DemoDetector:
-    """Train with AdamW and one cycle of the learning rate."""
+    """Train it; see `fit`."""
     torch.manual_seed(0)
     network = DemoDetector(classes)
     height, width = samples.images.shape[2:]
     grid = cell_grid(width, height)
-    steps = epochs * (len(samples.images) // batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    rng = np.random.default_rng(0)
-    for epoch in range(epochs):
-        order = rng.permutation(len(samples.images))
-        total = 0.0
-        for start in range(0, len(order) - batch + 1, batch):
-            images, boxes, labels = _batch(samples, order[start : start + batch], rng)
-            optimizer.zero_grad()
-            loss = detection_loss(network.raw(images), boxes, labels, grid)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach())
-        print(f"epoch {epoch + 1}/{epochs}: loss {total / (len(order) // batch):.3f}", flush=True)
-    network.eval()
-    return network
+
+    def loss_of(rows: Rows, rng: np.random.Generator) -> torch.Tensor:
+        images, boxes, labels = _batch(samples, rows, rng)
+        return detection_loss(network.raw(images), boxes, labels, grid)
+
+    return fit(network, len(samples.images), loss_of, epochs, batch)
 
 
 def _batch(

@@ -33,6 +33,7 @@ from av_compress.progress import track
 from av_compress.tasks.base import Labels3D, PointCloud
 from av_compress.tasks.lidar_detection import LidarDetection
 from av_compress.train.demo_detector import FOLDER, HELD_OUT_SEEDS, TRAINING_SEEDS
+from av_compress.train.fit import Rows, fit
 from av_compress.train.lidar_network import BOX_MAPS, STRIDE, DemoLidarDetector
 from av_compress.train.lidar_targets import Targets, center_loss, make_targets
 from av_compress.yamlfile import load_yaml
@@ -104,28 +105,15 @@ def render_drives(
 def train(
     task: LidarDetection, samples: Sequence[Sample], epochs: int, batch: int = 4
 ) -> DemoLidarDetector:
-    """Train with AdamW and one cycle of the learning rate."""
+    """Train it; see `fit`."""
     torch.manual_seed(0)
     network = make_network(task)
-    steps = epochs * (len(samples) // batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    rng = np.random.default_rng(0)
-    for epoch in range(epochs):
-        order = rng.permutation(len(samples))
-        total = 0.0
-        for start in range(0, len(order) - batch + 1, batch):
-            chosen = [varied_sample(samples[n], rng) for n in order[start : start + batch]]
-            optimizer.zero_grad()
-            loss = center_loss(*_answers(network, task, chosen))
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach())
-        print(f"epoch {epoch + 1}/{epochs}: loss {total / (len(order) // batch):.3f}", flush=True)
-    network.eval()
-    return network
+
+    def loss_of(rows: Rows, rng: np.random.Generator) -> torch.Tensor:
+        chosen = [varied_sample(samples[row], rng) for row in rows]
+        return center_loss(*_answers(network, task, chosen))
+
+    return fit(network, len(samples), loss_of, epochs, batch)
 
 
 def make_network(task: LidarDetection) -> DemoLidarDetector:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from av_compress.tasks.camera_detection.heads import HeadConfig, parse_head
 from av_compress.tasks.camera_detection.names import NAMED_SETS
+from av_compress.tasks.detection import json_values
 from av_compress.validation import validate
 
 KIND = "camera_detection"
@@ -133,15 +134,9 @@ class CameraDetectionConfig:
             **asdict(self),
             "head": self.head.to_config(),
         }
-        thawed: dict[str, Any] = _thawed(values)
-        return thawed
+        found: dict[str, Any] = json_values(values)
+        return found
 
 
 def _frozen(value: Any) -> Any:
     return tuple(map(float, value)) if isinstance(value, list) else value
-
-
-def _thawed(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _thawed(item) for key, item in value.items()}
-    return [_thawed(item) for item in value] if isinstance(value, tuple) else value

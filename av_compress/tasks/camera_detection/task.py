@@ -25,8 +25,8 @@ from av_compress.tasks.camera_detection.outputs import Bound, bind
 from av_compress.tasks.camera_detection.placement import Placement
 from av_compress.tasks.camera_detection.preprocess import Preprocessor
 from av_compress.tasks.camera_detection.suppression import best_first, drop_unusable, suppress
-from av_compress.tasks.detection import DetectionTask
-from av_compress.tensors import Array, Tensors, TensorSpec
+from av_compress.tasks.detection import DetectionTask, computable
+from av_compress.tensors import Tensors, TensorSpec
 
 
 class CameraDetection(DetectionTask[CameraDetectionConfig]):
@@ -138,7 +138,7 @@ class CameraDetection(DetectionTask[CameraDetectionConfig]):
         """
         specs = [TensorSpec(name, array.shape, array.dtype) for name, array in outputs.items()]
         bound = self._bind(specs)
-        arrays = {role: _computable(outputs[name]) for role, name in bound.tensors.items()}
+        arrays = {role: computable(outputs[name]) for role, name in bound.tensors.items()}
         head, threshold = self.settings.head, self.settings.score_threshold
         decoder = self._family.decoders[bound.form]
         with np.errstate(all="ignore"):
@@ -211,11 +211,6 @@ def _same_border(found: TensorSpec, wanted: TensorSpec) -> bool:
         and len(found.shape) == len(wanted.shape)
         and all(have in {None, want} for have, want in zip(found.shape, wanted.shape))
     )
-
-
-def _computable(array: Array) -> Array:
-    """Widen half precision, in which numpy computes slowly and sums lose digits."""
-    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
 def _detections(found: Candidates, placement: Placement, limit: int) -> Detections2D:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from av_compress.errors import ConfigError
+from av_compress.tasks.detection import json_values
 from av_compress.tasks.lidar_detection.encoders import EncoderConfig, parse_encoder
 from av_compress.tasks.lidar_detection.grid import Grid
 from av_compress.tasks.lidar_detection.heads import LidarHead, parse_head
@@ -169,8 +170,8 @@ class LidarDetectionConfig:
             "score_threshold": self.score_threshold,
             "nms": self.nms.to_config(self.class_names),
         }
-        thawed: dict[str, Any] = _thawed(values)
-        return thawed
+        found: dict[str, Any] = json_values(values)
+        return found
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:
@@ -185,9 +186,3 @@ def _radii(radii: Mapping[str, float], class_names: tuple[str, ...]) -> tuple[fl
             f"{', '.join(class_names)}"
         )
     return tuple(float(radii[name]) for name in class_names) if radii else ()
-
-
-def _thawed(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _thawed(item) for key, item in value.items()}
-    return [_thawed(item) for item in value] if isinstance(value, tuple) else value

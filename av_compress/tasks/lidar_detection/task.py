@@ -13,14 +13,14 @@ import numpy as np
 from av_compress.errors import ModelError
 from av_compress.tasks.base import Detections3D, FrameNeeds, PointCloud, Prepared
 from av_compress.tasks.camera_detection.outputs import Bound, bind
-from av_compress.tasks.detection import DetectionTask
+from av_compress.tasks.detection import DetectionTask, computable
 from av_compress.tasks.lidar_detection.config import KIND, LidarDetectionConfig
 from av_compress.tasks.lidar_detection.encoders import Counts
 from av_compress.tasks.lidar_detection.features import POINT_CHANNELS
 from av_compress.tasks.lidar_detection.heads import FAMILIES, Candidates, Plane
 from av_compress.tasks.lidar_detection.points import checked, select
 from av_compress.tasks.lidar_detection.suppression import best_first, drop_unusable, suppress
-from av_compress.tensors import Array, Tensors, TensorSpec
+from av_compress.tensors import Tensors, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class LidarDetection(DetectionTask[LidarDetectionConfig]):
         """
         specs = [TensorSpec(name, array.shape, array.dtype) for name, array in outputs.items()]
         bound = self._bind(specs)
-        arrays = {role: _computable(outputs[name]) for role, name in bound.tensors.items()}
+        arrays = {role: computable(outputs[name]) for role, name in bound.tensors.items()}
         with np.errstate(all="ignore"):
             found = self._family.decode(
                 self.settings.head, self._plane, bound.form, arrays, self.settings.score_threshold
@@ -198,8 +198,3 @@ def _takes(found: TensorSpec, made: TensorSpec) -> bool:
         and len(found.shape) == len(made.shape)
         and all(have in {None, want} for have, want in zip(found.shape, made.shape))
     )
-
-
-def _computable(array: Array) -> Array:
-    """Widen half precision, in which numpy computes slowly and sums lose digits."""
-    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
