@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+from dataclasses import MISSING
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,29 @@ def task_config(head, classes=3, width=96, height=64, score_threshold=0.3, **cha
         "nms": {"iou_threshold": 1.0, "max_detections": 100000, "max_candidates": 100000},
     }
     return {**config, **changes}
+
+
+def changed(config, path, value):
+    """A copy of a configuration with the value at a dotted path; MISSING takes it out."""
+    config = copy.deepcopy(config)
+    *parents, key = path.split(".")
+    section = config
+    for parent in parents:
+        section = section.setdefault(parent, {})
+    if value is MISSING:
+        del section[key]
+    else:
+        section[key] = value
+    return config
+
+
+def half_exact(array, dtype):
+    """Values that both types hold, so that the reference sees what the decoder sees."""
+    return np.asarray(array, dtype).astype(np.float64), np.asarray(array, dtype)
+
+
+def squash_of(activation):
+    return logistic if activation == "sigmoid" else identity
 
 
 def make(head, **changes):

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations of LiDAR detectors: what is published, filled in, and read by a user who errs."""
 
-import copy
 import json
 import re
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers_lidar_task import NAMES, bev_config, lidar_config
+from helpers_task import changed
 
 from av_compress.errors import ConfigError
 from av_compress.fileio import canonical_json
@@ -148,19 +148,6 @@ def test_defaults_are_filled_in():
     assert config["nms"]["radii"] == {}
 
 
-def changed(path, value):
-    config = copy.deepcopy(lidar_config())
-    *parents, key = path.split(".")
-    section = config
-    for parent in parents:
-        section = section.setdefault(parent, {})
-    if value is MISSING:
-        del section[key]
-    else:
-        section[key] = value
-    return config
-
-
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -200,7 +187,7 @@ def changed(path, value):
 )
 def test_an_error_names_key_value_and_what_is_allowed(path, value, words):
     with pytest.raises(ConfigError) as caught:
-        make_task(changed(path, value))
+        make_task(changed(lidar_config(), path, value))
     for word in words:
         assert word in str(caught.value)
 

@@ -9,6 +9,7 @@ import helpers_lidar_task as helpers
 import numpy as np
 import pytest
 from helpers_lidar_task import LOWER, NAMES, UPPER, assert_same, bev_config, make, rows_of
+from helpers_task import half_exact, squash_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,15 +46,6 @@ CODING = ["x", "y", "z", "length", "width", "height", "yaw"]
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
-
-
-def half_exact(array, dtype):
-    """Values that both types hold, so that the reference sees what the decoder sees."""
-    return np.asarray(array, dtype).astype(np.float64), np.asarray(array, dtype)
-
-
-def squash_of(activation):
-    return helpers.logistic if activation == "sigmoid" else helpers.identity
 
 
 @both_types

@@ -10,6 +10,7 @@ from pathlib import Path
 import helpers_node
 import numpy as np
 import pytest
+from helpers_camera_node import BEST_EFFORT, probe, ros  # noqa: F401 (fixtures)
 from helpers_node import Probe
 from helpers_serving import activated, serving
 from onnx import TensorProto, helper, numpy_helper
@@ -20,7 +21,6 @@ helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "visualization_msgs.
 from dataclasses import replace
 
 from nav_msgs.msg import Odometry
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import UInt32
 from vision_msgs.msg import Detection3DArray, LabelInfo
@@ -38,7 +38,6 @@ from av_compress.tasks.lidar_detection import LidarDetection
 NAME = "lidar_detector"
 POINTS = f"/{NAME}/input/points"
 DETECTIONS = f"/{NAME}/output/detections"
-BEST_EFFORT = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 S = 1_000_000_000
 
 # Cells of 1 m; each that holds points is an object of 1 m, with a score that grows with them.
@@ -87,19 +86,6 @@ def cell_detector() -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return model.SerializeToString()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ros():
-    with helpers_node.ros_context():
-        yield
-
-
-@pytest.fixture
-def probe():
-    probe = Probe()
-    yield probe
-    probe.stop()
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations: what is published, what is filled in, and what a user reads who errs."""
 
-import copy
 import json
 from dataclasses import MISSING, fields
 
 import pytest
 import yaml
-from helpers_task import TASKS, task_config
+from helpers_task import TASKS, changed, task_config
 
 from av_compress.errors import ConfigError
 from av_compress.fileio import canonical_json
@@ -127,19 +126,6 @@ def test_the_schema_says_what_the_code_does():
                 assert listed(default) == defaults[name], name
 
 
-def changed(path, value):
-    config = copy.deepcopy(task_config({"type": "yolox"}))
-    *parents, key = path.split(".")
-    section = config
-    for parent in parents:
-        section = section.setdefault(parent, {})
-    if value is MISSING:
-        del section[key]
-    else:
-        section[key] = value
-    return config
-
-
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -178,7 +164,7 @@ def changed(path, value):
 )
 def test_an_error_names_key_value_and_what_is_allowed(path, value, words):
     with pytest.raises(ConfigError) as caught:
-        make_task(changed(path, value))
+        make_task(changed(task_config({"type": "yolox"}), path, value))
     for word in words:
         assert word in str(caught.value)
 

@@ -5,7 +5,7 @@
 import helpers_task as helpers
 import numpy as np
 import pytest
-from helpers_task import assert_same, image_context, make
+from helpers_task import assert_same, half_exact, image_context, make, squash_of
 
 from av_compress.tasks.camera_detection.heads import FAMILIES
 
@@ -22,15 +22,6 @@ both_types = pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
-
-
-def half_exact(array, dtype):
-    """Values that both types hold, so that the reference sees what the decoder sees."""
-    return np.asarray(array, dtype).astype(np.float64), np.asarray(array, dtype)
-
-
-def squash_of(activation):
-    return helpers.logistic if activation == "sigmoid" else helpers.identity
 
 
 @both_labels
