@@ -126,6 +126,8 @@ def agreement_distributions(result: ReplayResult) -> Picture:
         left.set_xlabel("IoU")
         right.hist(shift, np.linspace(-reach, reach, 42).tolist(), color=CANDIDATE)
         right.axvline(0.0, color=INK, linewidth=0.8)
+        # Numbers of three digits: more of them run into one another.
+        right.xaxis.set_major_locator(MaxNLocator(5))
         right.set_title("Change of score of matched boxes")
         right.set_xlabel("candidate's score minus reference's")
         for axes in (left, right):
