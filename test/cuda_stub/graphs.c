@@ -175,7 +175,7 @@ static CUresult load(Module *module, const void *image) {
   if (header->e_machine != EM_X86_64) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   size_t bytes = header->e_shoff + (size_t)header->e_shentsize * header->e_shnum;
   // A name of its own: a library of a name that is loaded already would not be loaded again.
-  char path[] = "/tmp/stub_module_XXXXXX";
+  char path[] = P_tmpdir "/stub_module_XXXXXX";
   int file = mkstemp(path);
   if (file < 0 || write(file, image, bytes) != (ssize_t)bytes) return CUDA_ERROR_UNKNOWN;
   module->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
