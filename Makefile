@@ -35,6 +35,7 @@ benchmarks: demo
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/choice.py
 	$(BIN)/python benchmarks/lidar.py
+	$(BIN)/python benchmarks/lidar_node.py --bundle out/demo/lidar_bundle --camera out/demo/bundle
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/thresholds.py
 	$(BIN)/python benchmarks/peers.py

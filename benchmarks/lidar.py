@@ -27,6 +27,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[name] = "1"
 
 import numpy as np
+from clouds import sweep
 from common import interleaved_medians, peak_memory_mib, save_results
 
 from av_compress.data.points import PointField, PointOptions, cloud_from_message
@@ -35,7 +36,7 @@ from av_compress.tasks.lidar_detection.grid import Grid
 from av_compress.tasks.lidar_detection.voxels import VoxelLimits, voxelise
 
 ROOT = Path(__file__).resolve().parent.parent
-POINTS, DEPTH, ROOM = 120_000, 32, 40_000
+DEPTH, ROOM = 32, 40_000
 LOWER, UPPER, SIZE = (0.0, -39.68, -3.0), (69.12, 39.68, 1.0), (0.16, 0.16, 4.0)
 GOAL_MS, GOAL_SPEEDUP = 12.0, 8.0
 TASK = {
@@ -69,13 +70,6 @@ for _ in range(rounds + 3):
     times.append(time.perf_counter() - started)
 print(json.dumps({"ms": 1e3 * statistics.median(times[3:]), "voxels": voxels.shape[0]}))
 """
-
-
-def sweep(data: Path) -> np.ndarray:
-    """Return a recorded sweep's points [n, 4], topped up from the next to the number wanted."""
-    paths = sorted((data / "lidar" / "kitti" / "velodyne").glob("*.bin"))
-    found = np.concatenate([np.fromfile(path, np.float32).reshape(-1, 4) for path in paths[:2]])
-    return found[:POINTS].copy()
 
 
 def message_of(points: np.ndarray) -> SimpleNamespace:

@@ -335,6 +335,30 @@ SUMMARY: Mapping[str, tuple[tuple[str, Callable[[Result], str], str], ...]] = {
             "≤ 0.5",
         ),
     ),
+    "lidar": (
+        (
+            "120 000 points to a pillar model's inputs, one core",
+            lambda figures: f"{figures['ms']['ours']:.1f} ms",
+            "≤ 12 ms",
+        ),
+        (
+            "straightforward numpy for the same, ours = 1",
+            lambda figures: f"{figures['numpy_by_ours']:.1f} x",
+            "≥ 8 x",
+        ),
+    ),
+    "lidar_node": (
+        (
+            "LiDAR node's overhead with 120 000 points, median",
+            lambda figures: f"{figures['overhead_median_ms']['lidar_detector']:.1f} ms",
+            "≤ 10 ms",
+        ),
+        (
+            "camera at 30 Hz and LiDAR at 10 Hz side by side: answered",
+            node_tables.side_by_side,
+            "all",
+        ),
+    ),
 }
 
 REGIONS = {
@@ -348,6 +372,7 @@ REGIONS = {
     "cpu_peers": of("cpu_peers", peer_tables.cpu_peers),
     "build": of("build", peer_tables.build),
     "node_overhead": of("node_overhead", node_tables.node_overhead),
+    "lidar_node": of("lidar_node", node_tables.lidar_node),
     "multi_camera": of("multi_camera", node_tables.multi_camera),
     "compile": of("compile", plan_tables.compiled),
     "load": of("load", plan_tables.load),

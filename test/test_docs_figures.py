@@ -37,7 +37,31 @@ def latency(ms: float) -> dict[str, float]:
     return {"p50_ms": ms, "p99_ms": 2 * ms, "count": 10}
 
 
+RUN = {
+    "frames": 300,
+    "answered": 299,
+    "median_ms": 20.5,
+    "p95_ms": 22.0,
+    "p99_ms": 23.0,
+    "max_ms": 24.0,
+    "rss_first_mb": 200.0,
+    "rss_last_mb": 200.5,
+    "counts": {"received": 300, "processed": 299, "dropped": 1, "failed": 0},
+}
 RESULTS = {
+    "lidar_node": {
+        "bundle": "lidar",
+        "clouds": "120000 points at 10 Hz",
+        "images": "1280x720 bgr8 at 30 Hz",
+        "bare_median_ms": 14.25,
+        "overhead_median_ms": {"lidar_detector": 6.25, "plain_node": 20.0},
+        "ratio_to_plain_node": 0.31,
+        "runs": {"lidar_detector": RUN},
+        "side_by_side": {
+            "camera_detector": {**RUN, "lost": 0},
+            "lidar_detector": {**RUN, "answered": 290, "lost": 9},
+        },
+    },
     "load": {
         "goal_s": 1,
         "load_s": 0.0123,
@@ -304,10 +328,10 @@ def test_figures_that_are_absent_are_said_to_be(project):
     text = (project / "docs/benchmarks.md").read_text(encoding="utf-8")
     measured = ("fidelity", "sampling", "thresholds", "observers", "cpu_peers", "build", "peers")
     measured += ("compile", "multi_camera", "load")
-    for name in (*measured, "node_overhead"):
+    for name in (*measured, "node_overhead", "lidar_node"):
         assert f"Not measured yet: `python benchmarks/{name}.py`." in text
     assert "Not measured: no card was at hand." in text
-    assert (project / "README.md").read_text().count("not measured yet") == 14
+    assert (project / "README.md").read_text().count("not measured yet") == 18
 
 
 def test_figures_go_into_the_pages_as_they_were_measured(project):
@@ -325,6 +349,9 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     lines = (project / "docs/benchmarks.md").read_text(encoding="utf-8").splitlines()
     assert "| ours (98 % INT8) | 41.29 | 2.38 x |  |  |  |" in lines
     assert "| FP32 | 98.31 | 1.00 x |  |  |  |" in lines
+    latencies = "20.50 | 22.00 | 23.00 | 24.00"
+    assert f"| lidar_detector | 299 of 300 | {latencies} | 6.25 | 200.0 → 200.5 |" in lines
+    assert f"| lidar_detector | 290 of 300 | {latencies} | 1 | 9 |" in lines
     assert "| ours, searched | 5.00 | 1.80 x | 49.00 | 99.00 | 89.00 |" in lines
     assert "| OpenVINO: not installed: no network |  |  |  |  |  |" in lines
     # Beside a peer stands what ours reaches with at least its share, within a tenth of a percent.

@@ -1,0 +1,266 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Driving a node from another process: publish a sensor's messages, time what comes back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+
+from av_compress.engines.pipeline import Pipeline
+from av_compress.nodes.lifecycle import LifecycleClient
+
+ROOT = Path(__file__).resolve().parents[1]
+PROFILE = ROOT / "config/fastdds_shm_profile.xml"
+WARM_UP_S = 1.0
+SETTLE_S = 2.5
+COUNTS = ("received", "processed", "dropped", "failed")
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """What is published, and what comes back.
+
+    Attributes:
+        topic: of the server, below `~/input`.
+        type: class of the messages.
+        answers: class of the detections.
+        rate_hz: how often.
+        make: makes the message; called in the process that publishes.
+
+    """
+
+    topic: str
+    type: type[Any]
+    answers: type[Any]
+    rate_hz: float
+    make: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A server.
+
+    Attributes:
+        node: its name.
+        command: what Python runs.
+        profile: the middleware's, of both processes; None: as ROS comes.
+        managed: whether it is a lifecycle node with the QoS of sensor data; the default QoS is
+            reliable, and takes nothing from a best-effort publisher.
+
+    """
+
+    node: str
+    command: tuple[str, ...]
+    profile: Path | None
+    managed: bool
+
+    def qos(self) -> QoSProfile:
+        """Return what is published with."""
+        if self.managed:
+            return QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        return QoSProfile(depth=10)
+
+
+def ours(name: str) -> Contestant:
+    """Return a node of this package."""
+    return Contestant(name, ("-m", f"av_compress.nodes.{name}"), PROFILE, True)
+
+
+def plain(kind: str, profile: Path | None) -> Contestant:
+    """Return the peer of a kind, `camera` or `lidar`."""
+    command = (str(ROOT / "benchmarks/plain_node.py"), kind)
+    return Contestant(f"plain_{kind}", command, profile, False)
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Milliseconds from publish to received detections, and the server's counts and memory."""
+
+    frames: int
+    answered: int
+    median_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    rss_first_mb: float
+    rss_last_mb: float
+    counts: Mapping[str, int]
+
+    @staticmethod
+    def of(
+        frames: int, latencies_ms: list[float], rss_mb: list[float], counts: Mapping[str, int]
+    ) -> Latencies:
+        p50, p95, p99 = (round(float(v), 3) for v in np.percentile(latencies_ms, [50, 95, 99]))
+        fifth = max(1, len(rss_mb) // 5)
+        return Latencies(
+            frames=frames,
+            answered=len(latencies_ms),
+            median_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            max_ms=round(max(latencies_ms), 3),
+            rss_first_mb=round(float(np.median(rss_mb[:fifth])), 2),
+            rss_last_mb=round(float(np.median(rss_mb[-fifth:])), 2),
+            counts=dict(counts),
+        )
+
+
+class Driver:
+    """Publishes a sensor's messages and times the answers."""
+
+    def __init__(self, contestant: Contestant, sensor: Sensor) -> None:
+        self.contestant, self.sensor = contestant, sensor
+        self.node = rclpy.create_node(f"driver_of_{contestant.node}")
+        self.publisher = self.node.create_publisher(
+            sensor.type, f"/{contestant.node}/input/{sensor.topic}", contestant.qos()
+        )
+        topic = f"/{contestant.node}/output/detections"
+        self.node.create_subscription(sensor.answers, topic, self._on_detections, 10)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.latencies_ms: list[float] = []
+        self.counts: dict[str, int] = {}
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self.thread.start()
+
+    def _on_detections(self, message: Any) -> None:
+        stamp = message.header.stamp
+        self.latencies_ms.append((time.time_ns() - stamp.sec * 10**9 - stamp.nanosec) / 1e6)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.startswith(f"{self.contestant.node}: "):
+                values = {pair.key: pair.value for pair in status.values}
+                self.counts = {name: int(values[name]) for name in COUNTS}
+
+    def bring_up(self) -> None:
+        """Bring the server to where it serves."""
+        server = self.contestant.node
+        if self.contestant.managed:
+            client = LifecycleClient(self.node, server, lambda: time.sleep(0.02))
+            for transition in ("configure", "activate"):
+                if not client.change(transition):
+                    raise RuntimeError(f"{server} refused to {transition}")
+        end = time.monotonic() + 60
+        while self.publisher.get_subscription_count() == 0:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{server} does not subscribe")
+            time.sleep(0.05)
+
+    def publish(self, seconds: float, pid: int) -> Latencies:
+        """Publish for so long, after a warm-up that is not counted."""
+        message, rate_hz = self.sensor.make(), self.sensor.rate_hz
+        rss_mb: list[float] = []
+        for _ in paced(int(WARM_UP_S * rate_hz), rate_hz):
+            self._send(message)
+        time.sleep(SETTLE_S)
+        before = dict(self.counts)
+        self.latencies_ms.clear()
+        frames = int(seconds * rate_hz)
+        for index, _ in enumerate(paced(frames, rate_hz)):
+            if index % int(rate_hz) == 0:
+                rss_mb.append(resident_mb(pid))
+            self._send(message)
+        time.sleep(SETTLE_S)
+        counts = {name: count - before[name] for name, count in self.counts.items()}
+        return Latencies.of(frames, list(self.latencies_ms), rss_mb, counts)
+
+    def _send(self, message: Any) -> None:
+        now = time.time_ns()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 10**9)
+        self.publisher.publish(message)
+
+    def stop(self) -> None:
+        self.executor.shutdown()
+        self.thread.join()
+        self.node.destroy_node()
+
+
+def paced(count: int, rate_hz: float) -> Iterator[None]:
+    """Yield `count` times at a sensor's rate."""
+    due = time.monotonic()
+    for _ in range(count):
+        yield
+        due += 1 / rate_hz
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def resident_mb(pid: int) -> float:
+    """Return the memory that a process has."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure_bare(pipeline: Pipeline, frame: Any, seconds: float, rate_hz: float) -> float:
+    """Return the median of preprocess + run + postprocess in milliseconds, at a sensor's rate."""
+    times_ms = []
+    for _ in paced(int((WARM_UP_S + seconds) * rate_hz), rate_hz):
+        started = time.perf_counter_ns()
+        pipeline.process(frame)
+        times_ms.append((time.perf_counter_ns() - started) / 1e6)
+    pipeline.close()
+    return round(float(np.median(times_ms[int(WARM_UP_S * rate_hz) :])), 3)
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A server that is driven: who, with what and for how long."""
+
+    contestant: Contestant
+    sensor: Sensor
+    bundle: Path
+    seconds: float
+
+
+def drive(*drives: Drive) -> list[Latencies]:
+    """Drive servers at once, each from a process of its own that has read no profile yet."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        start = manager.Barrier(len(drives))
+        with context.Pool(len(drives)) as pool:
+            return pool.starmap(_measure, [(one, start) for one in drives])
+
+
+def _measure(one: Drive, start: Any) -> Latencies:
+    """Time a contestant in a process of its own; this one drives it."""
+    _use_profile(one.contestant.profile)
+    rclpy.init()
+    process = subprocess.Popen(
+        [sys.executable, *one.contestant.command, "--ros-args", "-p", f"bundle_path:={one.bundle}"]
+    )
+    driver = Driver(one.contestant, one.sensor)
+    try:
+        driver.bring_up()
+        start.wait()
+        return driver.publish(one.seconds, process.pid)
+    finally:
+        driver.stop()
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        rclpy.try_shutdown()
+
+
+def _use_profile(profile: Path | None) -> None:
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    # Those that are driven at once share a domain, as on a vehicle.
+    os.environ["ROS_DOMAIN_ID"] = str(os.getppid() % 101 + 1)
+    os.environ.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
+    if profile is not None:
+        os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(profile)
