@@ -4,6 +4,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers_lidar_task import bev_config, make
@@ -100,3 +105,51 @@ def test_values_that_the_model_is_not_told_do_not_matter():
     points[:, 3] = np.nan
     found = task_of("time", "float32").preprocess(PointCloud(points))
     assert (found.context.counts.voxels, found.context.counts.outside) == (1, 0)
+
+
+# Prints how many bytes the peak of resident memory grew by, of those of the message.
+MEASURE = """
+import re, sys
+from pathlib import Path
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from helpers_lidar_task import make
+from helpers_points import message, xyzi
+from av_compress.data.points import cloud_from_message
+
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+task, fields = make(input_intensity_scale=0.5), xyzi()[0]
+def serve(points):
+    held = message(fields, memoryview(points).cast("B"), len(points))
+    return task.preprocess(cloud_from_message(held)).context
+
+serve(np.ones((1000, 4), np.float32))
+points = np.random.default_rng(0).random((5_000_000, 4), np.float32)
+points[::3, 3] = np.nan
+before = peak()
+for _ in range(3):
+    context = serve(points)
+assert context.points == 5_000_000
+assert context.counts.outside == len(points[::3])
+print((peak() - before) / points.nbytes)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
+def test_five_million_points_take_memory_for_a_few_copies():
+    """The cloud, its scaled points, and those without unusable ones; nothing heaps up."""
+    here = Path(__file__).parent
+    found = subprocess.run(
+        [sys.executable, "-c", MEASURE],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0.5 < float(found.stdout) < 3.5
