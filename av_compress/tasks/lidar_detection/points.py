@@ -114,9 +114,10 @@ def select(
     columns, most = np.array(told, np.int64), np.float32(largest)
     if _all_usable(kept, columns, most):
         return Selected(kept, dropped)
-    hidden = kept.copy()
-    unusable, usable = _hide_unusable(hidden, columns, most)
-    return Selected(hidden, dropped, int(unusable), bool(usable))
+    if np.may_share_memory(kept, points):
+        kept = kept.copy()
+    unusable, usable = _hide_unusable(kept, columns, most)
+    return Selected(kept, dropped, int(unusable), bool(usable))
 
 
 def _scaled_outside(points: Floats, ego_box: Box | None, intensity_scale: float) -> Floats:
