@@ -44,10 +44,10 @@ benchmarks: demo
 
 setup: $(STAMP)
 
-$(STAMP): setup.py av_compress/__init__.py av_compress/data/message_definitions.py scripts/generate_vision_msgs.py scripts/build_pycuda.py
+$(STAMP): setup.py av_compress/__init__.py av_compress/data/message_definitions.py scripts/generate_messages.py scripts/build_pycuda.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(if $(SYSTEM_ROS),--system-site-packages) $(VENV)
 	$(PIP) install --quiet --editable ".[$(if $(SYSTEM_ROS),dev,dev,ros)]"
-	$(BIN)/python scripts/generate_vision_msgs.py >$(VENV)/vision_msgs.log 2>&1 || { cat $(VENV)/vision_msgs.log; exit 1; }
+	$(BIN)/python scripts/generate_messages.py >$(VENV)/messages.log 2>&1 || { cat $(VENV)/messages.log; exit 1; }
 	$(BIN)/python scripts/build_pycuda.py
 	touch $@
 

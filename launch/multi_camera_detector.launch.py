@@ -13,8 +13,8 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
-from av_compress.errors import ConfigError
 from av_compress.nodes.launching import common_arguments, make_node, start
+from av_compress.nodes.topics import listed, remap_each
 
 NAME = "multi_camera_detector"
 # Argument -> each camera's own topic that it remaps.
@@ -59,31 +59,6 @@ def camera_arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def listed(text: str) -> list[str]:
-    """Return what stands between commas; brackets around it may be there or not."""
-    return [part.strip() for part in text.strip().strip("[]").split(",") if part.strip()]
-
-
-def remappings(cameras: list[str], given: dict[str, list[str]]) -> list[tuple[str, str]]:
-    """Return (the node's own topic, the given one) for every camera.
-
-    Args:
-        cameras: their names.
-        given: argument -> topics, one for each camera or none.
-
-    """
-    found = []
-    for argument, topics in given.items():
-        if topics and len(topics) != len(cameras):
-            raise ConfigError(
-                f"{argument} names {len(topics)} topics for {len(cameras)} cameras: "
-                f"{', '.join(cameras)}; give one for each, in the same order"
-            )
-        own = (f"~/{camera}/{TOPICS[argument]}" for camera in cameras)
-        found += list(zip(own, topics))
-    return found
-
-
 def describe(context: LaunchContext) -> list[object]:
     """Describe the node for the cameras that were named."""
 
@@ -92,10 +67,11 @@ def describe(context: LaunchContext) -> list[object]:
 
     cameras = listed(value("cameras"))
     given = {argument: listed(value(argument)) for argument in TOPICS}
+    remappings = remap_each(cameras, TOPICS, given)
     parameters: dict[str, object] = {"cameras": cameras}
     if value("arrival_window_ms"):
         parameters["arrival_window_ms"] = float(value("arrival_window_ms"))
-    return start(make_node(NAME, remappings(cameras, given), parameters))
+    return start(make_node(NAME, remappings, parameters))
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from helpers_data import START_NS, frames
+from helpers_lidar_node import write_cell_bundle
 
 from av_compress.cli.main import main
 from av_compress.data.bag_writer import BagWriter
@@ -94,16 +94,7 @@ def test_other_types_are_no_packets(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    pytest.importorskip("rclpy", reason="its small detector is a node's")
-    from test_bundle import manifest
-    from test_node_lidar_detector import TASK, cell_detector
-
-    root, model = tmp_path_factory.mktemp("packets") / "bundle", cell_detector()
-    (root / "cpu").mkdir(parents=True)
-    (root / "cpu/model.onnx").write_bytes(model)
-    task = LidarDetection.from_config(TASK).config()
-    (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
-    return root
+    return write_cell_bundle(tmp_path_factory.mktemp("packets") / "bundle")
 
 
 def refusal(capsys, *arguments: str) -> str:

@@ -16,6 +16,7 @@ from helpers_node import ROOT
 
 from av_compress.errors import ConfigError
 from av_compress.nodes.camera_detector import CameraDetectorRole
+from av_compress.nodes.topics import listed, remap_each
 
 COMMON = {
     "bundle",
@@ -37,6 +38,8 @@ ARGUMENTS = {
     },
     "lidar_detector": {
         *COMMON,
+        "lidars",
+        "merge_frame",
         "input_points",
         "input_odometry",
         "output_detections",
@@ -135,16 +138,20 @@ def test_the_launch_description_is_made(launch):
         assert bool(argument.default_value is None) == (name in REQUIRED)
 
 
-def test_topics_are_given_camera_by_camera():
-    module = load("multi_camera_detector")
-    assert module.listed("[front, left]") == module.listed("front,left") == ["front", "left"]
+def test_topics_are_given_sensor_by_sensor():
+    assert listed("[front, left]") == listed("front,left") == ["front", "left"]
+    assert listed("") == []
+    topics = {"input_images": "input/image", "output_detections": "output/detections"}
     given = {"input_images": ["/a", "/b"], "output_detections": []}
-    assert module.remappings(["front", "left"], given) == [
+    assert remap_each(["front", "left"], topics, given) == [
         ("~/front/input/image", "/a"),
         ("~/left/input/image", "/b"),
     ]
-    with pytest.raises(ConfigError, match="names 1 topics for 2 cameras: front, left"):
-        module.remappings(["front", "left"], {"input_images": ["/a"]})
+    assert remap_each([""], topics, {"input_images": ["/a"]}) == [("~/input/image", "/a")]
+    with pytest.raises(ConfigError, match="names 1 topics for 2 sensors: front, left; give"):
+        remap_each(["front", "left"], topics, {"input_images": ["/a"]})
+    with pytest.raises(ConfigError, match="names 2 topics for 1 sensors; give"):
+        remap_each([""], topics, {"input_images": ["/a", "/b"]})
 
 
 def topics_of_the_node() -> set[str]:

@@ -14,6 +14,7 @@ import helpers_node
 import numpy as np
 import pytest
 from helpers_camera_node import probe, ros  # noqa: F401 (fixtures)
+from helpers_lidar_node import cloud
 
 helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "visualization_msgs.msg")
 
@@ -26,7 +27,6 @@ from test_node_lidar_detector import (  # noqa: F401 (some are fixtures)
     POINTS,
     activate,
     bundle,
-    cloud,
     start,
 )
 from vision_msgs.msg import Detection3DArray

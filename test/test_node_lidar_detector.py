@@ -11,14 +11,11 @@ import helpers_node
 import numpy as np
 import pytest
 from helpers_camera_node import BEST_EFFORT, probe, ros  # noqa: F401 (fixtures)
+from helpers_lidar_node import TASK, S, cloud, write_cell_bundle
 from helpers_node import Probe
 from helpers_serving import activated, serving
-from onnx import TensorProto, helper, numpy_helper
-from test_bundle import manifest
 
 helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "visualization_msgs.msg")
-
-from dataclasses import replace
 
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import PointCloud2, PointField
@@ -38,64 +35,11 @@ from av_compress.tasks.lidar_detection import LidarDetection
 NAME = "lidar_detector"
 POINTS = f"/{NAME}/input/points"
 DETECTIONS = f"/{NAME}/output/detections"
-S = 1_000_000_000
-
-# Cells of 1 m; each that holds points is an object of 1 m, with a score that grows with them.
-TASK = {
-    "kind": "lidar_detection",
-    "class_names": ["thing"],
-    "input": {
-        "lower": [0, -8, -2],
-        "upper": [16, 8, 2],
-        "voxel_size": [1, 1, 4],
-        "encoder": {"type": "bev", "name": "map", "rows_along": "x"},
-    },
-    "head": {
-        "type": "center",
-        "stride": 1,
-        "activation": "none",
-        "outputs": {"heatmap": "heatmap", "reg": "reg"},
-        "maps": {"reg": ["dx", "dy", "z", "log_length", "log_width", "log_height", "sin", "cos"]},
-    },
-    "score_threshold": 0.5,
-    "nms": {"type": "none"},
-}
-REG = [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, math.sin(0.5), math.cos(0.5)]
-
-
-def cell_detector() -> bytes:
-    reg = np.zeros((1, 8, 16, 16), np.float32) + np.array(REG, np.float32)[:, None, None]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Slice", ["map", "two", "three", "one"], ["heatmap"]),
-            helper.make_node("Sub", ["heatmap", "heatmap"], ["zero"]),
-            helper.make_node("Add", ["zero", "r"], ["reg"]),
-        ],
-        "cells",
-        [helper.make_tensor_value_info("map", TensorProto.FLOAT, [1, 3, 16, 16])],
-        [
-            helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, [1, 1, 16, 16]),
-            helper.make_tensor_value_info("reg", TensorProto.FLOAT, [1, 8, 16, 16]),
-        ],
-        [
-            numpy_helper.from_array(np.array([2]), "two"),
-            numpy_helper.from_array(np.array([3]), "three"),
-            numpy_helper.from_array(np.array([1]), "one"),
-            numpy_helper.from_array(reg, "r"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    root, model = tmp_path / "bundle", cell_detector()
-    (root / "cpu").mkdir(parents=True)
-    (root / "cpu/model.onnx").write_bytes(model)
-    task = LidarDetection.from_config(TASK).config()
-    (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
-    return root
+    return write_cell_bundle(tmp_path / "bundle")
 
 
 @pytest.fixture
@@ -108,15 +52,6 @@ def start(bundle: Path):
 @pytest.fixture
 def activate(start, probe: Probe):
     return activated(start, probe, NAME)
-
-
-def cloud(second: float, *cells: tuple[float, float], frame: str = "lidar") -> PointCloud:
-    """Return 63 points in the middle of each cell, and some that are nowhere."""
-    points = np.zeros((63 * len(cells) + 2, 4), np.float32)
-    for index, cell in enumerate(cells):
-        points[63 * index : 63 * (index + 1), :2] = cell
-    points[-2:] = np.nan
-    return PointCloud(points, round(second * S), frame)
 
 
 def answer(probe: Probe, publisher, message, received: list):
@@ -251,24 +186,30 @@ def odometry(second: float, x: float) -> Odometry:
     return message
 
 
+def served(reader: LidarReader, sent: PointCloud) -> PointCloud:
+    (one,) = reader.gather({"": reader.read(cloud_message(sent))}).frames
+    assert one.slots == ("",)
+    return one.frame
+
+
 def test_sweeps_are_brought_together_by_odometry():
     warnings: list[str] = []
-    reader = LidarReader(PointOptions(channels=4), SweepOptions(3, "odom"), warnings.append)
+    reader = LidarReader(PointOptions(channels=4), SweepOptions(3, "odom"), None, warnings.append)
     heard = {listener.topic: listener for listener in reader.listeners()}
     listener = heard["~/input/odometry"]
     assert listener.kind == "nav_msgs/Odometry"
     for second, x in ((1.0, 0.0), (1.5, 2.0)):
         listener.receive(odometry(second, x))
-    first = reader.read(cloud_message(cloud(1.0, (5.5, 0.5))))
+    first = served(reader, cloud(1.0, (5.5, 0.5)))
     assert first.points.shape == (65, 5)
     # The vehicle has gone 2 m: what stands still has come 2 m nearer.
-    second = reader.read(cloud_message(cloud(1.5, (3.5, 0.5)))).points
+    second = served(reader, cloud(1.5, (3.5, 0.5))).points
     assert second.shape == (130, 5)
     np.testing.assert_allclose(second[:63, :2], second[65:128, :2])
     assert set(second[:65, 4]) == {0.0}
     assert set(second[65:, 4]) == {0.5}
     assert not warnings
-    alone = reader.read(cloud_message(cloud(2.0, (1.5, 0.5))))
+    alone = served(reader, cloud(2.0, (1.5, 0.5)))
     assert alone.points.shape == (65, 5)
     (warning,) = warnings
     assert "no ego motion from 'odom' to 'lidar'" in warning
@@ -280,7 +221,7 @@ def test_sweeps_are_brought_together_by_odometry():
 
 def test_a_message_survives_the_way_there_and_back():
     sent = PointCloud(np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32), 5, "l")
-    reader = LidarReader(PointOptions(channels=6, time_unit="s"), SweepOptions(1), print)
+    reader = LidarReader(PointOptions(channels=6, time_unit="s"), SweepOptions(1), None, print)
     found = reader.read(cloud_message(sent))
     np.testing.assert_array_equal(
         found.points[:, [0, 1, 2, 3, 5]], sent.points[:, [0, 1, 2, 3, 5]]

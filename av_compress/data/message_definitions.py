@@ -1,9 +1,9 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of the vision_msgs 4.1 messages that detections need.
+"""The fields of messages that PyPI has no package for: detections (vision_msgs 4.1) and tf.
 
 Bags that hold detections carry these definitions, and where no ROS installation brings the real
-package, Python messages are generated from them. Their type hashes (RIHS01) are those of the real
+packages, Python messages are generated from them. Their type hashes (RIHS01) are those of the real
 ones.
 """
 
@@ -69,5 +69,11 @@ VISION_MSGS: Mapping[str, str] = {
     "vision_msgs/msg/Classification": """
         std_msgs/Header header
         vision_msgs/ObjectHypothesis[] results
+    """,
+}
+
+TF2_MSGS: Mapping[str, str] = {
+    "tf2_msgs/msg/TFMessage": """
+        geometry_msgs/TransformStamped[] transforms
     """,
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
+from av_compress.data.transforms import NS_PER_S, NoTransformError, Transforms
 from av_compress.tasks.base import PointCloud
 from av_compress.tensors import Array
 
@@ -121,7 +121,9 @@ class SweepMerger:
             except NoTransformError as error:
                 missing = missing or error
                 continue
-            brought.append(_moved(_timed(one, age_s), motion))
+            points = _timed(one, age_s).points
+            motion.move(points)
+            brought.append(points)
         return brought, missing
 
 
@@ -132,11 +134,3 @@ def _timed(cloud: PointCloud, age_s: float) -> PointCloud:
     points[:, :columns] = cloud.points[:, :columns]
     points[:, _TIME] = age_s
     return replace(cloud, points=points)
-
-
-def _moved(cloud: PointCloud, motion: Transform) -> Array:
-    """Move a cloud's points, which it owns."""
-    points = cloud.points
-    matrix = motion.matrix.astype(np.float32)
-    points[:, :3] = points[:, :3] @ matrix.T + motion.translation.astype(np.float32)
-    return points

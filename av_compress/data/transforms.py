@@ -87,6 +87,12 @@ class Transform:
         turned = Transform(rotation, np.zeros(3))
         return Transform(rotation, -(turned.matrix @ self.translation))
 
+    def move(self, points: npt.NDArray[np.float32]) -> None:
+        """Move points in place: float32 [n, 3 or more], x y z first; infinite ones are lost."""
+        matrix = self.matrix.astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            points[:, :3] = points[:, :3] @ matrix.T + self.translation.astype(np.float32)
+
     def towards(self, other: Transform, share: float) -> Transform:
         """Return what lies between: 0 is this one, 1 the other (slerp, Shoemake 1985)."""
         ours, theirs = self.rotation, other.rotation

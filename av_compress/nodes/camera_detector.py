@@ -15,9 +15,8 @@ from av_compress.data.detections import detections_to_fields, label_info_fields
 from av_compress.data.images import RawImage, frame_from_message, raw_from_message
 from av_compress.nodes.detections import DetectionArrayWriter, label_info_message
 from av_compress.nodes.images import compressed_message, image_message
-from av_compress.nodes.motion import Listener
 from av_compress.nodes.process import run_node
-from av_compress.nodes.roles import OneSensor
+from av_compress.nodes.roles import EachAlone, OneSensor
 from av_compress.nodes.topics import Advertise, latched_qos
 from av_compress.report.pictures import annotate
 from av_compress.tasks.base import Detections2D, ImageFrame, Task, decoded
@@ -67,7 +66,7 @@ class CameraOutputs:
             self._compressed.publish(compressed_message(picture, self._jpeg_quality))
 
 
-class CameraReader:
+class CameraReader(EachAlone):
     """Reads images."""
 
     def read(self, message: Any) -> ImageFrame:
@@ -81,10 +80,6 @@ class CameraReader:
     def sample_message(self) -> Any:
         """Return a grey image."""
         return image_message(ImageFrame(np.full(_SAMPLE_SIZE, 114, np.uint8)))
-
-    def listeners(self) -> Sequence[Listener]:
-        """Return that it hears nothing else."""
-        return ()
 
 
 class CameraDetectorRole(OneSensor):

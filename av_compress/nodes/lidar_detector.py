@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from av_compress.data.detections import label_info_fields
 from av_compress.data.detections3d import detections3d_to_fields
+from av_compress.data.merging import MergeOptions, merge_clouds
 from av_compress.data.points import PointOptions, cloud_from_message
 from av_compress.data.sweeps import SweepMerger, SweepOptions
 from av_compress.errors import ConfigError
@@ -20,10 +22,11 @@ from av_compress.nodes.detections import label_info_message
 from av_compress.nodes.detections3d import Detection3DArrayWriter, markers_message
 from av_compress.nodes.motion import Listener, Motion
 from av_compress.nodes.process import run_node
-from av_compress.nodes.roles import OneSensor
+from av_compress.nodes.roles import Gathered, Gathering, each_alone
 from av_compress.nodes.ros import message_class
 from av_compress.nodes.topics import Advertise, latched_qos
 from av_compress.tasks.base import Detections3D, PointCloud, Task
+from av_compress.telemetry.windows import NS_PER_MS, NS_PER_S
 
 _SAMPLE_POINTS = 50_000
 _SAMPLE_EXTENT_M = 60.0
@@ -74,38 +77,47 @@ class LidarOutputs:
 
 
 class LidarReader:
-    """Reads clouds, and brings the last ones to each where that is asked for."""
+    """Reads clouds, and brings those of several LiDARs and the last sweeps to each."""
 
     def __init__(
-        self, points: PointOptions, sweeps: SweepOptions, warn: Callable[[str], None]
+        self,
+        points: PointOptions,
+        sweeps: SweepOptions,
+        merge: MergeOptions | None,
+        warn: Callable[[str], None],
     ) -> None:
         """Start without sweeps.
 
         Args:
             points: which fields of a message are read.
             sweeps: which sweeps are brought together.
+            merge: how clouds of several LiDARs are; None where there is one.
             warn: is told why some are missing.
 
         """
-        self._points, self._warn = points, warn
-        self._motion = Motion(warn) if sweeps.count > 1 else None
-        self._merger = None
-        if self._motion is not None:
-            self._merger = SweepMerger(sweeps, self._motion.transforms)
+        self._points, self._merge, self._warn = points, merge, warn
+        self._motion = Motion(warn) if sweeps.count > 1 or merge is not None else None
+        self._sweeps = None
+        if self._motion is not None and sweeps.count > 1:
+            self._sweeps = SweepMerger(sweeps, self._motion.transforms)
 
     def read(self, message: Any) -> PointCloud:
-        """Return the cloud in a PointCloud2, with the sweeps before it."""
-        cloud = cloud_from_message(message, self._points)
-        if self._merger is None:
-            return cloud
-        merged = self._merger.merge(cloud)
-        if merged.warning is not None:
-            self._warn(merged.warning)
-        return merged.cloud
+        """Return the cloud in a PointCloud2."""
+        return cloud_from_message(message, self._points)
 
     def read_raw(self, message: Any) -> PointCloud:
         """Return the same: nothing is decoded later."""
         return self.read(message)
+
+    def gather(self, frames: Mapping[str, PointCloud]) -> Gathering:
+        """Bring together what several LiDARs saw, and the sweeps before it."""
+        gathering = self._merged(frames)
+        if self._sweeps is None:
+            return gathering
+        return replace(
+            gathering,
+            frames=[Gathered(one.slots, self._dense(one.frame)) for one in gathering.frames],
+        )
 
     def sample_message(self) -> Any:
         """Return a cloud of points all around."""
@@ -113,19 +125,50 @@ class LidarReader:
         points = random.uniform(-1, 1, (_SAMPLE_POINTS, 6)).astype(np.float32)
         points[:, :2] *= _SAMPLE_EXTENT_M
         points[:, 3:] = 0
-        return cloud_message(PointCloud(points))
+        # No transforms are known yet.
+        frame_id = "" if self._merge is None else self._merge.frame
+        return cloud_message(PointCloud(points, frame_id=frame_id))
 
     def listeners(self) -> Sequence[Listener]:
-        """Return what tells the vehicle's motion, where sweeps are brought together."""
+        """Return what tells the vehicle's motion, where clouds are brought together."""
         return () if self._motion is None else self._motion.listeners()
 
+    def _merged(self, frames: Mapping[str, PointCloud]) -> Gathering:
+        if self._merge is None or self._motion is None or not frames:
+            return each_alone(frames)
+        merged = merge_clouds(frames, self._merge, self._motion.transforms)
+        if merged.warning is not None:
+            self._warn(merged.warning)
+        if merged.cloud is None:
+            return Gathering([], merged.refused)
+        return Gathering([Gathered(merged.names, merged.cloud)], merged.refused)
 
-class LidarDetectorRole(OneSensor):
-    """What makes a serving node a LiDAR detector."""
+    def _dense(self, cloud: PointCloud) -> PointCloud:
+        assert self._sweeps is not None
+        merged = self._sweeps.merge(cloud)
+        if merged.warning is not None:
+            self._warn(merged.warning)
+        return merged.cloud
+
+
+class LidarDetectorRole:
+    """What makes a serving node a detector of one LiDAR, or of several as if they were one."""
 
     name = "lidar_detector"
     task_kind = "lidar_detection"
     inputs: Mapping[str, str] = {"~/input/points": "sensor_msgs/PointCloud2"}
+
+    def slots(self, parameters: Mapping[str, Any]) -> Sequence[str]:
+        """Return the LiDARs' names; the only one needs none."""
+        return _named(parameters["merge"]["lidars"]) or ("",)
+
+    def channel(self, slot: str, parameters: Mapping[str, Any]) -> str:
+        """Return that all LiDARs have their results in common."""
+        return ""
+
+    def window_s(self, parameters: Mapping[str, Any]) -> float:
+        """Return how long the first cloud waits for those of the other LiDARs."""
+        return float(parameters["merge"]["arrival_window_ms"]) * NS_PER_MS / NS_PER_S
 
     def make_reader(
         self, task: Task[Any, Any], parameters: Mapping[str, Any], warn: Callable[[str], None]
@@ -157,13 +200,32 @@ class LidarDetectorRole(OneSensor):
             time=_named(fields["time"]),
             zeros=_named(fields["zeros"]),
         )
-        return LidarReader(points, sweeps, warn)
+        return LidarReader(points, sweeps, _merge_options(parameters), warn)
 
     def make_outputs(
         self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]
     ) -> LidarOutputs:
         """Advertise detections, labels, markers and counts."""
         return LidarOutputs(advertise, task)
+
+
+def _merge_options(parameters: Mapping[str, Any]) -> MergeOptions | None:
+    section = parameters["merge"]
+    lidars = _named(section["lidars"])
+    if len(set(lidars)) < len(lidars):
+        raise ConfigError(f"parameter merge.lidars names a LiDAR twice: {', '.join(lidars)}")
+    if not lidars:
+        return None
+    if not section["frame"]:
+        raise ConfigError(
+            "parameter merge.lidars names LiDARs, but merge.frame is empty: name the frame that "
+            "their clouds are brought into, such as base_link"
+        )
+    return MergeOptions(
+        section["frame"],
+        parameters["sweeps"]["fixed_frame"],
+        section["max_apart_ms"] * NS_PER_MS / NS_PER_S,
+    )
 
 
 def _named(names: Sequence[str]) -> tuple[str, ...]:

@@ -11,8 +11,7 @@ from typing import Any
 
 from av_compress.data.images import stamp_of
 from av_compress.data.transforms import Transform, Transforms
-from av_compress.errors import DataError, MissingExtraError
-from av_compress.nodes.ros import message_class
+from av_compress.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,9 @@ class Motion:
         self._warn = warn
 
     def listeners(self) -> list[Listener]:
-        """Return what is to be heard; /tf only where its messages are installed."""
-        found = [Listener("~/input/odometry", "nav_msgs/Odometry", False, self._odometry)]
-        try:
-            message_class("tf2_msgs/TFMessage")
-        except MissingExtraError:
-            return found
+        """Return what is to be heard."""
         return [
-            *found,
+            Listener("~/input/odometry", "nav_msgs/Odometry", False, self._odometry),
             Listener("/tf", "tf2_msgs/TFMessage", False, self._tf),
             Listener("/tf_static", "tf2_msgs/TFMessage", True, self._tf_static),
         ]

@@ -9,10 +9,7 @@ from typing import Any
 
 from av_compress.errors import MissingExtraError
 
-_OUTSIDE_PYPI = {
-    "vision_msgs": "apt: ros-$ROS_DISTRO-vision-msgs; beside PyPI's ROS: "
-    "scripts/generate_vision_msgs.py"
-}
+_OUTSIDE_PYPI = ("vision_msgs", "tf2_msgs")
 
 
 def require_rclpy() -> None:
@@ -36,8 +33,10 @@ def message_class(name: str) -> Any:
 
     """
     package, _, kind = name.partition("/")
-    source = _OUTSIDE_PYPI.get(package)
-    purpose = f"message {name}" + (f" ({source})" if source else "")
+    purpose = f"message {name}"
+    if package in _OUTSIDE_PYPI:
+        deb = f"ros-$ROS_DISTRO-{package.replace('_', '-')}"
+        purpose += f" (apt: {deb}; beside PyPI's ROS: scripts/generate_messages.py)"
     return getattr(_import(f"{package}.msg", purpose), kind)
 
 

@@ -60,6 +60,10 @@ class Role(Protocol):
         """
         ...
 
+    def channel(self, slot: str, parameters: Mapping[str, Any]) -> str:
+        """Return below which name a slot's results are; slots that share one are served as one."""
+        ...
+
     def window_s(self, parameters: Mapping[str, Any]) -> float:
         """Return how long a batch waits for those that have not come."""
         ...
@@ -181,23 +185,30 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
     def _configure(self) -> None:
         parameters = read_parameters(self, self._role.name)
         slots = tuple(self._role.slots(parameters))
+        names = {slot: self._role.channel(slot, parameters) for slot in slots}
+        batch = len(set(names.values()))
         bundle = configuration.load(parameters, self._role.name, self._role.task_kind)
         options = configuration.ort_options(parameters)
-        if len(slots) > bundle.manifest.max_batch:
+        if batch > bundle.manifest.max_batch:
             self.get_logger().warning(
-                f"{len(slots)} inputs, but the bundle takes {bundle.manifest.max_batch} at once: "
-                f"build it with optimize: {{max_batch: {len(slots)}}}"
+                f"{batch} inputs, but the bundle takes {bundle.manifest.max_batch} at once: "
+                f"build it with optimize: {{max_batch: {batch}}}"
             )
         with ExitStack() as stack:
             advertise = self._advertiser(stack)
             task = bundle.task()
+            ways = {
+                name: self._way_out(below(advertise, name), task, parameters)
+                for name in dict.fromkeys(names.values())
+            }
             channels = {
-                slot: self._channel(below(advertise, slot), task, parameters) for slot in slots
+                slot: Channel(*ways[name], configuration.make_monitor(parameters))
+                for slot, name in names.items()
             }
             diagnostics = DiagnosticsOutput(
                 advertise,
                 configuration.hardware(parameters["backend"], options),
-                configuration.identity(bundle, options, parameters, len(slots) > 1),
+                configuration.identity(bundle, options, parameters, batch > 1),
             )
             reader = self._role.make_reader(task, parameters, self._warn)
             batches = BatchMonitor(len(slots), parameters["diagnostics"]["window_s"])
@@ -208,7 +219,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
                     pipeline=bundle.open_pipeline(
                         parameters["backend"],
                         options,
-                        batched=len(slots) > 1,
+                        batched=batch > 1,
                         device=parameters["gpu_id"],
                         preprocess=configuration.where(parameters),
                     ),
@@ -233,6 +244,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             self._serving = _Serving(
                 worker,
                 channels,
+                [outputs for outputs, _ in ways.values()],
                 batches,
                 diagnostics,
                 reader,
@@ -242,11 +254,10 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         signed = "not required to be signed" if bundle.keys is None else "its signature verified"
         self.get_logger().info(f"loaded bundle {bundle.root} ({bundle.sha256[:12]}), {signed}")
 
-    def _channel(
+    def _way_out(
         self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]
-    ) -> Channel:
-        outputs = self._role.make_outputs(advertise, task, parameters)
-        return Channel(outputs, DebugTimes(advertise), configuration.make_monitor(parameters))
+    ) -> tuple[Outputs, DebugTimes]:
+        return self._role.make_outputs(advertise, task, parameters), DebugTimes(advertise)
 
     def _activate(self, state: LifecycleState) -> None:
         serving = self._require_serving()
@@ -254,8 +265,9 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             super().on_activate(state)
             stack.callback(super().on_deactivate, state)
             for channel in serving.channels.values():
-                channel.outputs.announce(self.get_clock().now().to_msg())
                 channel.monitor.forget()
+            for outputs in serving.outputs:
+                outputs.announce(self.get_clock().now().to_msg())
             serving.batches.forget()
             serving.worker.resume()
             stack.callback(self._pause, serving.worker)
@@ -358,6 +370,7 @@ class _Serving:
 
     worker: LatestWinsWorker[Any]
     channels: Mapping[str, Channel]
+    outputs: Sequence[Outputs]
     batches: BatchMonitor
     diagnostics: DiagnosticsOutput
     reader: Reader

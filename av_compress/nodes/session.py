@@ -17,6 +17,7 @@ from av_compress.engines.cuda import CudaError
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import AvCompressError, FrameError
 from av_compress.nodes.motion import Listener
+from av_compress.nodes.roles import Gathered, Gathering
 from av_compress.telemetry.batches import BatchMonitor
 from av_compress.telemetry.monitor import Monitor
 from av_compress.telemetry.spans import SpanRecorder
@@ -53,6 +54,9 @@ class Reader(Protocol):
     def read_raw(self, message: Any) -> Any:
         """Return it as the message holds it where that can be, without decoding it."""
 
+    def gather(self, frames: Mapping[str, Any]) -> Gathering:
+        """Make what is served of frames that were read together: slot -> frame."""
+
     def sample_message(self) -> Any:
         """Return a message such as the node receives, to warm up with."""
 
@@ -72,8 +76,8 @@ class Channel:
     """One input's way out.
 
     Attributes:
-        outputs: where its results go.
-        times: where the times of its frames go.
+        outputs: where its results go; those whose frames are served as one share it.
+        times: where the times of its frames go, likewise.
         monitor: what happens to its frames.
 
     """
@@ -85,11 +89,21 @@ class Channel:
 
 @dataclass(frozen=True)
 class _Served:
-    slot: str
-    frame: Any
+    """A frame's result; `ages` is slot -> how old the message was when work on it began."""
+
+    gathered: Gathered
     result: Any
     context: Any
     spans: Mapping[str, int]
+    ages: Mapping[str, int]
+
+    @property
+    def first(self) -> str:
+        """The slot whose outputs are those of all."""
+        return self.gathered.slots[0]
+
+    def spans_of(self, slot: str) -> dict[str, int]:
+        return {"input_age": self.ages[slot], **self.spans}
 
 
 class ServingSession:
@@ -162,8 +176,9 @@ class ServingSession:
         for slot, error in failures.items():
             self._fail(slot, error)
         for one in served:
-            self._channels[one.slot].monitor.processed(one.spans)
-        self._batches.served(len(served))
+            for slot in one.gathered.slots:
+                self._channels[slot].monitor.processed(one.spans_of(slot))
+        self._batches.served(sum(len(one.gathered.slots) for one in served))
         for one in served:
             self._show(one)
 
@@ -179,32 +194,44 @@ class ServingSession:
         """
         recorder = SpanRecorder()
         now_ns = self._clock.now().nanoseconds
-        frames: dict[str, Any] = {}
-        failures: dict[str, Exception] = {}
         with recorder.span("decode"):
-            for slot, message in items.items():
-                try:
-                    frames[slot] = self._read(message)
-                except Exception as error:
-                    failures[slot] = error
+            gathered, ages, failures = self._gather(items, now_ns)
         try:
-            processed = self._pipeline.process_all(list(frames.values()))
+            processed = self._pipeline.process_all([one.frame for one in gathered])
         except Exception as error:
-            return [], {**failures, **dict.fromkeys(frames, error)}
+            return [], {**failures, **_for_all(gathered, error)}
         served = []
-        for (slot, frame), one in zip(frames.items(), processed):
-            if isinstance(one, FrameError):
-                failures[slot] = one
+        for one, done in zip(gathered, processed):
+            if isinstance(done, FrameError):
+                failures |= _for_all([one], done)
                 continue
             try:
                 with recorder.span("publish"):
-                    self._channels[slot].outputs.publish(frame, one.result)
+                    self._channels[one.slots[0]].outputs.publish(one.frame, done.result)
+            except Exception as error:
+                failures |= _for_all([one], error)
+                continue
+            spans = {**recorder.spans(), **done.spans}
+            served.append(_Served(one, done.result, done.context, spans, ages))
+        return served, failures
+
+    def _gather(
+        self, items: Mapping[str, Any], now_ns: int
+    ) -> tuple[Sequence[Gathered], dict[str, int], dict[str, Exception]]:
+        """Return what is to be served, the ages of the messages in it, and why others are not."""
+        frames: dict[str, Any] = {}
+        failures: dict[str, Exception] = {}
+        for slot, message in items.items():
+            try:
+                frames[slot] = self._read(message)
             except Exception as error:
                 failures[slot] = error
-                continue
-            spans = {"input_age": now_ns - frame.stamp_ns, **recorder.spans(), **one.spans}
-            served.append(_Served(slot, frame, one.result, one.context, spans))
-        return served, failures
+        ages = {slot: now_ns - frame.stamp_ns for slot, frame in frames.items()}
+        try:
+            gathering = self._reader.gather(frames)
+        except Exception as error:
+            return [], ages, {**failures, **dict.fromkeys(frames, error)}
+        return gathering.frames, ages, {**failures, **gathering.refused}
 
     def _read(self, message: Any) -> Any:
         # What prepares frames on the device takes them as they came.
@@ -224,10 +251,14 @@ class ServingSession:
         self._logger.error(f"message{whose} skipped{how}: {reason}", **self._throttle)
 
     def _show(self, one: _Served) -> None:
-        channel = self._channels[one.slot]
+        channel = self._channels[one.first]
         try:
-            channel.times.publish(one.spans)
-            channel.outputs.publish_debug(one.frame, one.result, one.context)
+            channel.times.publish(one.spans_of(one.first))
+            channel.outputs.publish_debug(one.gathered.frame, one.result, one.context)
         except Exception as error:
             if rclpy.ok():
                 self._logger.error(f"debug output failed: {error!r}", **self._throttle)
+
+
+def _for_all(gathered: Sequence[Gathered], error: Exception) -> dict[str, Exception]:
+    return {slot: error for one in gathered for slot in one.slots}

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from av_compress.errors import ConfigError
 
 Advertise = Callable[[str, str, Any], Any]
 """Makes a publisher out of message type (`std_msgs/Float64`), topic, and QoS or depth."""
@@ -40,3 +42,35 @@ def below(advertise: Advertise, slot: str) -> Advertise:
 def topic_below(topic: str, slot: str) -> str:
     """Return a node's own topic below a slot's name: `~/front/input/image`."""
     return topic.replace("~/", f"~/{slot}/", 1) if slot else topic
+
+
+def listed(text: str) -> list[str]:
+    """Return what stands between commas; brackets around it may be there or not."""
+    return [part.strip() for part in text.strip().strip("[]").split(",") if part.strip()]
+
+
+def remap_each(
+    slots: Sequence[str], topics: Mapping[str, str], given: Mapping[str, Sequence[str]]
+) -> list[tuple[str, str]]:
+    """Return (the node's own topic, the given one) for every sensor.
+
+    Args:
+        slots: the sensors' names; `("",)`: one without.
+        topics: argument -> each sensor's own topic that it remaps, below its name.
+        given: argument -> topics, one for each sensor or none.
+
+    Raises:
+        ConfigError: there are more or fewer topics than sensors.
+
+    """
+    found = []
+    for argument, names in given.items():
+        if names and len(names) != len(slots):
+            raise ConfigError(
+                f"{argument} names {len(names)} topics for {len(slots)} sensors"
+                f"{': ' if any(slots) else ''}{', '.join(slots)}; give one for each, in the same "
+                "order"
+            )
+        own = (topic_below(f"~/{topics[argument]}", slot) for slot in slots)
+        found += list(zip(own, names))
+    return found

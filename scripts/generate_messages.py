@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""Generate vision_msgs into the active virtual environment, without ament or CMake.
+"""Generate vision_msgs and tf2_msgs into the active virtual environment, without ament or CMake.
 
-The ROS packages on PyPI have no vision_msgs. This script writes its message definitions from
-their published fields, runs ROS's own generators over them, compiles the results with the C and
-C++ compiler, and proves by the type hash that a node elsewhere would take them for the real ones.
-Where a vision_msgs can be imported (a sourced ROS, or an earlier run), it does nothing.
+The ROS packages on PyPI have neither. This script writes the message definitions from their
+published fields, runs ROS's own generators over them, compiles the results with the C and C++
+compiler, and proves by the type hash that a node elsewhere would take them for the real ones.
+A package that can be imported (a sourced ROS, or an earlier run) is left as it is.
 """
 
 from __future__ import annotations
@@ -20,30 +20,56 @@ import sys
 import sysconfig
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from av_compress.data.message_definitions import VISION_MSGS
+from av_compress.data.message_definitions import TF2_MSGS, VISION_MSGS
 
-PACKAGE = "vision_msgs"
-VERSION = "4.1.1"
 DEPENDENCIES = ("std_msgs", "geometry_msgs", "builtin_interfaces")
-# RIHS01 hashes of the published package, their first 16 hexadecimal digits.
-HASHES = {
-    "BoundingBox2D": "008eacbb0cf8f26e",
-    "BoundingBox3D": "bbb73a65c163d7f9",
-    "ObjectHypothesisWithPose": "41c12344c0396c48",
-    "Detection2D": "0d12b69df5c593b3",
-    "Detection2DArray": "214274120007f4a6",
-    "Detection3D": "ddd703be132ab0b6",
-    "Detection3DArray": "793f5eab9595ac1c",
-    "LabelInfo": "3d37df4015cdf660",
-    "Classification": "f74db28d0eaef3af",
-}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of messages.
+
+    Attributes:
+        name: of the package.
+        version: the published one whose messages these are.
+        definitions: full name of a message -> its fields.
+        hashes: message -> the first 16 hexadecimal digits of its published RIHS01 hash.
+
+    """
+
+    name: str
+    version: str
+    definitions: Mapping[str, str]
+    hashes: Mapping[str, str]
+
+
+PACKAGES = (
+    Package(
+        "vision_msgs",
+        "4.1.1",
+        VISION_MSGS,
+        {
+            "BoundingBox2D": "008eacbb0cf8f26e",
+            "BoundingBox3D": "bbb73a65c163d7f9",
+            "ObjectHypothesisWithPose": "41c12344c0396c48",
+            "Detection2D": "0d12b69df5c593b3",
+            "Detection2DArray": "214274120007f4a6",
+            "Detection3D": "ddd703be132ab0b6",
+            "Detection3DArray": "793f5eab9595ac1c",
+            "LabelInfo": "3d37df4015cdf660",
+            "Classification": "f74db28d0eaef3af",
+        },
+    ),
+    Package("tf2_msgs", "0.36", TF2_MSGS, {"TFMessage": "e369d0f05a23ae52"}),
+)
 PREFIX = Path(sys.prefix)
 SITE = Path(sysconfig.get_paths()["purelib"])
 # What every typesupport library is linked against, besides those of the messages' dependencies.
@@ -51,35 +77,38 @@ RUNTIME = ("rosidl_runtime_c", "rcutils")
 
 
 def main() -> int:
-    if already_there():
-        print(f"{PACKAGE} can be imported; nothing to do")
+    absent = [package for package in PACKAGES if not already_there(package)]
+    if not absent:
+        print(f"{' and '.join(one.name for one in PACKAGES)} can be imported; nothing to do")
         return 0
     if sys.prefix == sys.base_prefix:
         print("not in a virtual environment: nothing is written there", file=sys.stderr)
         return 1
     os.environ["AMENT_PREFIX_PATH"] = str(PREFIX)
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        generate(work)
-        check_hashes(work)
-        build(work)
-        install(work)
-    print(f"{PACKAGE} {VERSION} generated into {PREFIX.name}")
+    for package in absent:
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder)
+            generate(work, package)
+            check_hashes(work, package)
+            build(work, package.name)
+            install(work, package.name)
+        print(f"{package.name} {package.version} generated into {PREFIX.name}")
     return 0
 
 
-def already_there() -> bool:
+def already_there(package: Package) -> bool:
     try:
-        module = importlib.import_module(f"{PACKAGE}.msg")
+        module = importlib.import_module(f"{package.name}.msg")
         # Loads the compiled part too, which an interrupted run may lack.
-        type(module.Detection3DArray).__import_type_support__()
+        witness = getattr(module, next(iter(package.hashes)))
+        type(witness).__import_type_support__()
     except Exception:  # Whatever is wrong with it, it is made anew.
-        shutil.rmtree(SITE / PACKAGE, ignore_errors=True)
+        shutil.rmtree(SITE / package.name, ignore_errors=True)
         return False
-    return module.Detection3DArray._TYPE_SUPPORT is not None
+    return witness._TYPE_SUPPORT is not None
 
 
-def generate(work: Path) -> None:
+def generate(work: Path, package: Package) -> None:
     """Run ROS's generators over the message definitions; all output goes to one tree."""
     from rosidl_adapter.msg import convert_msg_to_idl
     from rosidl_generator_c.cli import GenerateC
@@ -89,38 +118,38 @@ def generate(work: Path) -> None:
     from rosidl_typesupport_fastrtps_c.cli import GenerateFastRTPSCTypesupport
     from rosidl_typesupport_introspection_c.cli import GenerateIntrospectionCTypesupport
 
-    out = work / PACKAGE
+    out = work / package.name
     (out / "msg").mkdir(parents=True)
     names = []
-    for full_name, text in VISION_MSGS.items():
+    for full_name, text in package.definitions.items():
         name = full_name.rsplit("/", 1)[1]
         (out / "msg" / f"{name}.msg").write_text(textwrap.dedent(text))
-        convert_msg_to_idl(out, PACKAGE, Path("msg") / f"{name}.msg", out / "msg")
+        convert_msg_to_idl(out, package.name, Path("msg") / f"{name}.msg", out / "msg")
         names.append(f"{out}:msg/{name}.idl")
     includes = [str(PREFIX / "share" / name) for name in DEPENDENCIES]
-    hashes = HashTypeDescription("hash").generate_type_hashes(PACKAGE, names, includes, out)
-    GenerateC("c").generate(PACKAGE, names, includes, out, hashes)
+    hashes = HashTypeDescription("hash").generate_type_hashes(package.name, names, includes, out)
+    GenerateC("c").generate(package.name, names, includes, out, hashes)
     supports = ["rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c"]
-    GenerateFastRTPSCTypesupport("f").generate(PACKAGE, names, includes, out)
-    GenerateIntrospectionCTypesupport("i").generate(PACKAGE, names, includes, out)
+    GenerateFastRTPSCTypesupport("f").generate(package.name, names, includes, out)
+    GenerateIntrospectionCTypesupport("i").generate(package.name, names, includes, out)
     dispatch = GenerateCTypesupport("t", typesupport_implementations=supports)
-    dispatch.generate(PACKAGE, names, includes, out)
+    dispatch.generate(package.name, names, includes, out)
     python = GeneratePython("p", typesupport_implementations=["rosidl_typesupport_c", *supports])
-    python.generate(PACKAGE, names, includes, out)
+    python.generate(package.name, names, includes, out)
 
 
-def check_hashes(work: Path) -> None:
+def check_hashes(work: Path, package: Package) -> None:
     """Compare the type hashes with those of the published package."""
-    for name, expected in HASHES.items():
-        described = json.loads((work / PACKAGE / "msg" / f"{name}.json").read_text())
+    for name, expected in package.hashes.items():
+        described = json.loads((work / package.name / "msg" / f"{name}.json").read_text())
         found = described["type_hashes"][0]["hash_string"]
         if not found.startswith(f"RIHS01_{expected}"):
             raise SystemExit(f"{name}: type hash {found}, expected {expected}...")
 
 
-def build(work: Path) -> None:
+def build(work: Path, package: str) -> None:
     """Compile the libraries, then the Python extensions that are linked against them."""
-    out = work / PACKAGE
+    out = work / package
     detail, lib = out / "msg" / "detail", work / "lib"
     lib.mkdir()
     base = sorted(detail.glob("*__functions.c")) + sorted(detail.glob("*__description.c"))
@@ -137,26 +166,26 @@ def build(work: Path) -> None:
         "rosidl_generator_py": sorted((out / "msg").glob("_*_s.c")),
     }
     for kind, sources in generated.items():
-        needed = _needed(kind, lib)
-        _link(lib / f"lib{PACKAGE}__{kind}.so", _compile(work, kind, sources), needed)
+        needed = _needed(package, kind, lib)
+        _link(lib / f"lib{package}__{kind}.so", _compile(work, kind, sources), needed)
     for source in sorted(out.glob("_*.ep.*.c")):
         kind = source.name.split(".")[-2]
         libraries = [
-            lib / f"lib{PACKAGE}__{name}.so"
+            lib / f"lib{package}__{name}.so"
             for name in ("rosidl_generator_py", "rosidl_generator_c", kind, "rosidl_typesupport_c")
         ]
-        target = out / f"{PACKAGE}_s__{kind}.so"
-        _link(target, _compile(work, kind, [source]), [*libraries, *_needed(kind, lib)])
+        target = out / f"{package}_s__{kind}.so"
+        _link(target, _compile(work, kind, [source]), [*libraries, *_needed(package, kind, lib)])
 
 
 def _is_introspection(path: Path) -> bool:
     return "rosidl_typesupport_introspection_c" in path.read_text()
 
 
-def _needed(kind: str, lib: Path) -> list[Path]:
-    names = [f"{package}__{kind}" for package in DEPENDENCIES]
-    names += [f"{package}__rosidl_generator_c" for package in DEPENDENCIES]
-    own = [] if kind == "rosidl_generator_c" else [lib / f"lib{PACKAGE}__rosidl_generator_c.so"]
+def _needed(package: str, kind: str, lib: Path) -> list[Path]:
+    names = [f"{other}__{kind}" for other in DEPENDENCIES]
+    names += [f"{other}__rosidl_generator_c" for other in DEPENDENCIES]
+    own = [] if kind == "rosidl_generator_c" else [lib / f"lib{package}__rosidl_generator_c.so"]
     names += [*RUNTIME]
     if kind.startswith("rosidl_typesupport"):
         names.append(kind)
@@ -210,29 +239,29 @@ def _run(command: Sequence[str]) -> None:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
 
 
-def install(work: Path) -> None:
+def install(work: Path, package: str) -> None:
     """Copy libraries, the Python package and the share folder; the package last, as a whole."""
     for library in (work / "lib").iterdir():
         shutil.copy2(library, PREFIX / "lib" / library.name)
-    share = PREFIX / "share" / PACKAGE / "msg"
+    share = PREFIX / "share" / package / "msg"
     share.mkdir(parents=True, exist_ok=True)
     for pattern in ("*.msg", "*.idl", "*.json"):
-        for path in (work / PACKAGE / "msg").glob(pattern):
+        for path in (work / package / "msg").glob(pattern):
             shutil.copy2(path, share / path.name)
-    marker = PREFIX / "share" / "ament_index" / "resource_index" / "packages" / PACKAGE
+    marker = PREFIX / "share" / "ament_index" / "resource_index" / "packages" / package
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
-    staged = SITE / f".{PACKAGE}.new"
+    staged = SITE / f".{package}.new"
     shutil.rmtree(staged, ignore_errors=True)
     (staged / "msg").mkdir(parents=True)
-    source = work / PACKAGE
+    source = work / package
     for path in (*source.glob("*.so"), *source.glob("*.py")):
         shutil.copy2(path, staged / path.name)
     for path in (source / "msg").glob("*.py"):
         shutil.copy2(path, staged / "msg" / path.name)
     (staged / "__init__.py").touch()
-    shutil.rmtree(SITE / PACKAGE, ignore_errors=True)
-    staged.rename(SITE / PACKAGE)
+    shutil.rmtree(SITE / package, ignore_errors=True)
+    staged.rename(SITE / package)
 
 
 if __name__ == "__main__":
