@@ -253,6 +253,41 @@ def test_what_is_no_cloud_is_refused(made, says):
         cloud_from_message(made)
 
 
+SIZES = st.integers(0, 6) | st.sampled_from([16, 2**16, 2**31, 2**32 - 1])
+ANY_FIELDS = st.lists(
+    st.builds(
+        PointField,
+        st.sampled_from([*PLACE, "intensity", "t", ""]),
+        st.integers(0, 20) | st.sampled_from([2**31, 2**32 - 1]),
+        st.integers(0, 9) | st.just(255),
+        st.integers(0, 2) | st.just(2**32 - 1),
+    ),
+    max_size=9,
+)
+
+
+@settings(max_examples=300)
+@given(
+    ANY_FIELDS | st.just(xyzi()[0]),
+    st.binary(max_size=96),
+    st.fixed_dictionaries(
+        {"height": SIZES, "width": SIZES, "point_step": SIZES, "row_step": SIZES}
+    ),
+    st.booleans(),
+    st.sampled_from([4, 5]),
+)
+def test_whatever_comes_is_a_cloud_or_refused(fields, data, sizes, big, channels):
+    """A cloud has as many points as the message tells, and nothing is read beyond its data."""
+    made = message(fields, data, sizes.pop("width"), is_bigendian=big, **sizes)
+    try:
+        have = cloud_from_message(made, PointOptions(channels=channels)).points
+    except FrameError:
+        return
+    count = sizes["height"] * made.width
+    assert have.shape == (count, channels)
+    assert count * sizes["point_step"] <= len(data)
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
