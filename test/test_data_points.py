@@ -168,13 +168,33 @@ def test_times_are_seconds_before_the_stamp(datatype, unit, clock, value, name):
     np.testing.assert_array_equal(have[0, :4], [1, 2, 3, 4])
 
 
-def test_a_point_without_a_time_spoils_no_other():
+@pytest.mark.parametrize("datatype", [7, 8])
+@pytest.mark.parametrize("none", [math.nan, math.inf, -math.inf])
+def test_a_point_without_a_time_spoils_no_other(datatype, none):
     fields, _ = xyzi()
-    fields.append(PointField("t", 16, 7))
-    data = packed(fields, [[(1, 2, 3, 4, -0.5), (1, 2, 3, 4, math.nan)]], 20)
-    have = cloud_from_message(message(fields, data, 2), PointOptions(channels=5)).points
-    assert have[0, 4] == 0.5
-    assert math.isnan(have[1, 4])
+    fields.append(PointField("t", 16, datatype))
+    points = [(1, 2, 3, 4, -0.5), (1, 2, 3, 4, none)]
+    step = 16 + struct.calcsize(FORMATS[datatype])
+    for rows in ([points], [points[1:]]):
+        data = packed(fields, rows, step)
+        made = message(fields, data, len(rows[0]))
+        have = cloud_from_message(made, PointOptions(channels=5)).points
+        assert not math.isfinite(have[-1, 4])
+        if len(have) > 1:
+            assert have[0, 4] == 0.5
+
+
+def test_data_beyond_the_points_is_not_read():
+    fields, values = xyzi()
+    made = message(fields, values.tobytes() + b"\xff" * 100, 3)
+    np.testing.assert_array_equal(cloud_from_message(made).points, values[:3])
+
+
+def test_a_field_that_is_not_read_may_be_anything():
+    fields, values = xyzi()
+    others = [PointField("rgb", 0, 7, 3), PointField("rgb", 900, 99), PointField("", 2, 0, 0)]
+    have = cloud_from_message(message([*others, *fields], values.tobytes(), 5, point_step=16))
+    np.testing.assert_array_equal(have.points, values)
 
 
 @pytest.mark.parametrize(
@@ -218,12 +238,54 @@ def with_fields(*fields):
         (with_fields(*xyzi()[0][1:3]), "lacks the fields x, intensity; it has y, z"),
         (with_fields(PointField("x", 0, 9)), "field x .* datatype 9; allowed: 1 to 8"),
         (with_fields(PointField("x", 0, 7, 3)), "field x .* is 3 values, not one"),
+        (with_fields(PointField("x", 0, 0)), "field x .* datatype 0; allowed: 1 to 8"),
+        (with_fields(*xyzi()[0], PointField("y", 0, 7)), "has several fields y; wanted is one"),
+        (with_fields(PointField("x", 2**32 - 1, 7)), "field x .* ends at byte 4294967299"),
+        (changed(height=0), "5 x 0 points has 80 bytes of data; a single row .* height of 1"),
+        (changed(width=0, height=4), "0 x 4 points has 80 bytes of data"),
+        (changed(height=2**32 - 1, width=2**32 - 1, row_step=2**32 - 1), "has rows of"),
+        (changed(width=2**32 - 1), "is truncated: 68719476720 bytes are needed, it has 80"),
         (object(), "object is not a point cloud; allowed: sensor_msgs/PointCloud2"),
     ],
 )
 def test_what_is_no_cloud_is_refused(made, says):
     with pytest.raises(FrameError, match=says):
         cloud_from_message(made)
+
+
+SIZES = st.integers(0, 6) | st.sampled_from([16, 2**16, 2**31, 2**32 - 1])
+ANY_FIELDS = st.lists(
+    st.builds(
+        PointField,
+        st.sampled_from([*PLACE, "intensity", "t", ""]),
+        st.integers(0, 20) | st.sampled_from([2**31, 2**32 - 1]),
+        st.integers(0, 9) | st.just(255),
+        st.integers(0, 2) | st.just(2**32 - 1),
+    ),
+    max_size=9,
+)
+
+
+@settings(max_examples=300)
+@given(
+    ANY_FIELDS | st.just(xyzi()[0]),
+    st.binary(max_size=96),
+    st.fixed_dictionaries(
+        {"height": SIZES, "width": SIZES, "point_step": SIZES, "row_step": SIZES}
+    ),
+    st.booleans(),
+    st.sampled_from([4, 5]),
+)
+def test_whatever_comes_is_a_cloud_or_refused(fields, data, sizes, big, channels):
+    """A cloud has as many points as the message tells, and nothing is read beyond its data."""
+    made = message(fields, data, sizes.pop("width"), is_bigendian=big, **sizes)
+    try:
+        have = cloud_from_message(made, PointOptions(channels=channels)).points
+    except FrameError:
+        return
+    count = sizes["height"] * made.width
+    assert have.shape == (count, channels)
+    assert count * sizes["point_step"] <= len(data)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,20 @@ def test_rings_stand_at_their_distance():
     assert (near(_PLAIN, column, row, 3) == background).all()
 
 
+@pytest.mark.parametrize(("extent", "step"), [(12, 5), (40, 10), (90, 20)])
+def test_the_wider_the_view_the_fewer_the_rings(extent, step):
+    view = View(ahead=extent, behind=extent, left=extent, right=extent, scale=400 / extent)
+    plain = draw_cloud(EMPTY, view)
+    # Along a diagonal nothing is written.
+    along = np.arange(1, extent * 1.2, 0.02)
+    ways = view.pixels(np.stack([along, along], axis=1) / math.sqrt(2)).astype(int)
+    found = along[(plain[ways[:, 1], ways[:, 0]] != plain[5, 5]).any(axis=1)]
+    found = found[found > 15 / view.scale]  # Not the sensor.
+    rings = np.rint(found / step) * step
+    assert set(rings) == set(range(step, int(extent * 1.2), step))
+    assert np.abs(found - rings).max() < 2.5 / view.scale
+
+
 def box_corners(x, y, length, width, yaw):
     """Return columns and rows of the front left, rear left, rear right, front right corner."""
     found = []
@@ -137,6 +151,32 @@ def test_a_box_is_drawn_in_the_colour_of_its_class_its_front_thick(yaw):
     assert inked.index(max(inked)) == 3
     assert inked[3] > 1.5 * sorted(inked)[2]
     assert not has(picture[:, :200], class_color(0))
+
+
+@pytest.mark.parametrize("place", [(39.5, -19.0), (-19.5, -19.5), (0, -19.8), (39.8, 0)])
+def test_a_score_at_the_edge_is_not_cut_off(place):
+    """It has as many pixels as in the middle; the boxes themselves are cut alike."""
+
+    def written(x, y):
+        found = detections_3d((x, y, 0, 0.2, 0.2, 1, 0, 0.88, 0))
+        picture = annotate_cloud(EMPTY, found, NAMES, VIEW)
+        column, row = VIEW.pixels(np.array([[x, y]]))[0]
+        picture[: 8 + 18, : 34 + 60] = _PLAIN[: 8 + 18, : 34 + 60]  # The legend.
+        picture[max(0, int(row) - 4) : int(row) + 5, max(0, int(column) - 4) : int(column) + 5] = 0
+        color = np.array(class_color(0))
+        return (np.abs(picture.astype(int) - color).max(axis=-1) < 60).sum()
+
+    whole = written(10, 5)
+    assert whole > 40
+    assert written(*place) > 0.7 * whole
+
+
+def test_what_both_see_stands_out_from_the_points():
+    """The highest points are pale, but farther from white boxes than from the background."""
+    picture = draw_cloud(cloud(*[(5, y, 0, 0) for y in range(9)], (10, 0, 30, 0)), VIEW)
+    highest = near(picture, 200, 300, 0)[0].astype(int)
+    assert highest.mean() > 130
+    assert (np.array(AGREED) - highest).min() > 50
 
 
 def test_a_legend_names_the_classes_that_are_there():
@@ -215,7 +255,10 @@ def test_a_view_shows_the_sensor_nearly_all_points_and_all_boxes():
     tight = View.around(EMPTY)
     assert (tight.ahead, tight.behind, tight.left, tight.right) == (10, 10, 10, 10)
     far = View.around(cloud((400, -300, 0, 0)))
-    assert (far.ahead, far.right) == (100, 100)
+    assert (far.ahead, far.behind, far.left, far.right) == (60, 0, 0, 60)
+    boxes = np.array([[85, 300, 0, *CAR, 0], [2, 0, 0, *CAR, 0]])
+    farther = View.around(cloud((400, -300, 0, 0)), [boxes])
+    assert (farther.ahead, farther.behind, farther.left, farther.right) == (90, 0, 100, 60)
 
 
 def test_a_view_of_a_range():

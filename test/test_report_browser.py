@@ -9,11 +9,15 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import cv2
 import pytest
+from helpers_metrics3d import CAR, PERSON, detections_3d
 from helpers_report import build_report, fallen_back, refused, replay_result
 
+from av_compress.metrics.agreement import summarise
+from av_compress.metrics.agreement3d import compare_frame_3d
 from av_compress.metrics.replay import GateOutcome
 from av_compress.report.build_page import render_build_report
 from av_compress.report.replay_page import render_replay_report
@@ -25,7 +29,22 @@ pytestmark = pytest.mark.skipif(
     BROWSER is None, reason=f"no browser on the PATH ({', '.join(NAMES)})"
 )
 
+
+def lidar_replay() -> str:
+    """Render a replay of boxes in space: its table has the most columns."""
+    result = replay_result(worst=0)
+    truth = detections_3d((10, 3, 0, *CAR, 0.1, 0.9, 0), (20, -4, 0, *PERSON, 0, 0.5, 1))
+    moved = detections_3d((10.2, 3, 0, *CAR, 0.2, 0.8, 0), (40, -4, 0, *PERSON, 0, 0.6, 2))
+    agreement = compare_frame_3d(truth, moved)
+    frames = tuple(
+        replace(one, result=moved, reference=truth, agreement=agreement) for one in result.frames
+    )
+    whole = summarise([agreement] * len(frames), result.class_names)
+    return render_replay_report(replace(result, frames=frames, agreement=whole))
+
+
 PAGES = {
+    "lidar replay": lidar_replay,
     "replay": lambda: render_replay_report(
         replay_result(gates=(GateOutcome("matched", 0.7, 0.9, "min"),), bad=3)
     ),
@@ -34,6 +53,7 @@ PAGES = {
     "refused build": lambda: render_build_report(refused()),
 }
 VERDICTS = {
+    "lidar replay": "rgb(91, 101, 112)",
     "replay": "rgb(179, 38, 30)",
     "build": "rgb(31, 107, 65)",
     "fallen build": "rgb(138, 90, 0)",
@@ -48,6 +68,8 @@ PROBE = """<script>addEventListener("load", () => {
     images: images.length,
     broken: images.filter((image) => !image.complete || image.naturalWidth === 0).length,
     overflow: root.scrollWidth - root.clientWidth,
+    hidden: Math.max(...[...document.querySelectorAll(".wide:not(.names *)")].map(
+      (table) => table.scrollWidth - table.clientWidth)),
     requests: performance.getEntriesByType("resource").map((entry) => entry.name.slice(0, 5)),
     verdict: getComputedStyle(document.querySelector(".verdict")).borderLeftColor,
     lost: [...document.links].filter((link) => !document.querySelector(link.hash)).length,
@@ -104,6 +126,10 @@ def test_a_browser_shows_everything(tmp_path, name, width):
     assert probe["lost"] == 0
     assert probe["links"] >= (7 if "build" in name else 0)
     assert probe["verdict"] == VERDICTS[name]
+
+
+def test_the_widest_table_fits_the_page(tmp_path):
+    assert probed(tmp_path, "lidar replay", "--window-size=1280,900")["hidden"] <= 0
 
 
 @pytest.mark.parametrize(("scheme", "dark"), [(0, True), (1, False)])

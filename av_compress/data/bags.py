@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from av_compress.data.images import frame_from_message
+from av_compress.data.packets import packets_note
 from av_compress.data.points import PointOptions, cloud_from_message
 from av_compress.data.ros_types import (
     CLOUD_TYPES,
@@ -66,12 +67,15 @@ class MessageKind(Generic[FrameT]):
         noun: what people call such a frame.
         types: the messages' types.
         decode: makes a frame of a message, with a key.
+        note: says, of topics that hold no such frames, and the bag, what they hold in their place
+            and what to do; None where nothing is known of them.
 
     """
 
     noun: str
     types: Sequence[str]
     decode: Callable[[Any, str], FrameT]
+    note: Callable[[Sequence[BagTopic], Path], str | None] = lambda topics, bag: None
 
     @property
     def allowed(self) -> str:
@@ -218,7 +222,8 @@ class BagClouds(BagFrames[PointCloud]):
         def decode(message: Any, key: str) -> PointCloud:
             return cloud_from_message(message, options, key)
 
-        super().__init__(path, topic, MessageKind("point cloud", CLOUD_TYPES, decode))
+        kind = MessageKind("point cloud", CLOUD_TYPES, decode, packets_note)
+        super().__init__(path, topic, kind)
 
 
 def _ascending(times: Sequence[int]) -> bool:
@@ -284,9 +289,10 @@ def _choose_topic(
     if found is None:
         raise DataError(f"bag {path} has no topic {wanted}; it has: {there}")
     if not kind.holds(found):
+        advice = kind.note([found], path) or f"allowed: {kind.allowed}; the bag has: {there}"
         raise DataError(
             f"topic {found.name} of bag {path} is of type {found.type}, which is no {kind.noun}; "
-            f"allowed: {kind.allowed}; the bag has: {there}"
+            f"{advice}"
         )
     if not found.count:
         raise DataError(f"topic {found.name} of bag {path} has no messages; the bag has: {there}")
@@ -298,7 +304,9 @@ def _only_topic(
 ) -> BagTopic:
     fitting = [topic for topic in topics if kind.holds(topic) and topic.count]
     if not fitting:
-        raise DataError(f"bag {path} has no {kind.noun} topic; it has: {there}")
+        advice = kind.note([topic for topic in topics if topic.count], path)
+        note = f"; {advice}" if advice else ""
+        raise DataError(f"bag {path} has no {kind.noun} topic; it has: {there}{note}")
     if len(fitting) > 1:
         names = ", ".join(topic.name for topic in fitting)
         raise DataError(

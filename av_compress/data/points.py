@@ -128,8 +128,9 @@ def cloud_from_message(
         key: the cloud's key.
 
     Raises:
-        FrameError: a field that is needed is missing or lies outside of a point, or the sizes and
-            the amount of data do not make a cloud, or its times are not of the clock or unit.
+        FrameError: a field that is needed is missing, there twice or lies outside of a point, or
+            the sizes and the amount of data do not make a cloud, or its times are not of the clock
+            or unit.
 
     """
     options = options or PointOptions()
@@ -139,10 +140,21 @@ def cloud_from_message(
         )
     stamp_ns = stamp_of(message.header)
     if message.height * message.width == 0:
+        _check_empty(message)
         points = np.zeros((0, options.channels), np.float32)
     else:
         points = _points(_layout(message), _sources(message, options), options, stamp_ns)
     return PointCloud(points, stamp_ns, str(message.header.frame_id), key)
+
+
+def _check_empty(message: Any) -> None:
+    """Refuse points that nothing counts: served as none, they would make a vehicle blind."""
+    held = bytes_of(message.data, "point cloud").size
+    if held:
+        raise FrameError(
+            f"point cloud of {message.width} x {message.height} points has {held} bytes of data; "
+            "a single row of points has a height of 1"
+        )
 
 
 def _layout(message: Any) -> _Layout:
@@ -170,6 +182,8 @@ def _sources(message: Any, options: PointOptions) -> dict[str, _Source]:
         names = options.names(channel)
         field = next((f for name in names for f in fields if f.name == name), None)
         if field is not None:
+            if sum(one.name == field.name for one in fields) > 1:
+                raise FrameError(f"point cloud has several fields {field.name}; wanted is one")
             chosen[channel] = _source(field, order, int(message.point_step))
         elif channel not in options.zeros:
             missing.append(" or ".join(names))
@@ -215,8 +229,10 @@ def _ages(
     """Return how long before the stamp points were measured, in seconds; see `PointCloud`."""
     unit = options.time_unit or ("s" if times.dtype.kind == "f" else "ns")
     start_ns = stamp_ns if options.clock == "epoch" else 0
-    ages: npt.NDArray[np.float64] = (start_ns - times * _UNITS_NS[unit]) / NS_PER_S
-    farthest = float(np.fmax.reduce(np.abs(ages), axis=None))
+    with np.errstate(over="ignore"):
+        ages: npt.NDArray[np.float64] = (start_ns - times * _UNITS_NS[unit]) / NS_PER_S
+    # A point without a time spoils no other.
+    farthest = float(np.max(np.abs(ages), where=np.isfinite(ages), initial=0.0))
     if farthest > _MOST_APART_S:
         raise FrameError(
             f"field {source.name} of the point cloud, read as {unit} since the {options.clock}, "

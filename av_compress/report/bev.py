@@ -35,15 +35,17 @@ Boxes = npt.NDArray[np.floating]
 _BACKGROUND: Color = (24, 20, 18)
 _RING, _RING_TEXT, _SENSOR = (64, 56, 52), (150, 140, 132), (235, 235, 235)
 _TRUTH: Color = (255, 255, 255)
-# BGR of points from the ground up: dim blue to pale, beside which every class stands out.
-_LOW_POINT, _HIGH_POINT = (105, 78, 58), (205, 200, 190)
+# BGR of points from the ground up: dim blue to grey, beside which every class and what is pale
+# stand out.
+_LOW_POINT, _HIGH_POINT = (105, 78, 58), (168, 160, 148)
 # Heights in metres between which points change colour, from the ground, that most points are near.
 _LOWEST_M, _HIGHEST_M = -0.2, 2.5
 _FONT, _LETTERS, _SMALL_LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 0.4
 # OpenCV draws at so many binary digits below a pixel.
 _SHIFT = 4
-# Views that fit a cloud: farther points are left out, at least this much is shown.
-_FARTHEST_M, _LEAST_M = 100.0, 20.0
+# Views that fit a cloud: farther points and boxes are left out, at least this much is shown. The
+# few points beyond 60 m would make cars of a few pixels.
+_FARTHEST_POINT_M, _FARTHEST_BOX_M, _LEAST_M = 60.0, 100.0, 20.0
 _LONGEST = 960
 
 
@@ -74,13 +76,14 @@ class View:
 
     @staticmethod
     def around(cloud: PointCloud, boxes: Sequence[Boxes] = (), longest: int = _LONGEST) -> View:
-        """Show the sensor, nearly all points, and all boxes; not farther than 100 m away."""
+        """Show the sensor, nearly all points within 60 m, and all boxes within 100 m."""
         points = cloud.points[np.isfinite(cloud.points[:, :2]).all(axis=1), :2]
         places = [np.zeros((1, 2))]
         if len(points):
-            places.append(np.percentile(points, (1, 99), axis=0))
+            most = np.percentile(points, (1, 99), axis=0)
+            places.append(np.clip(most, -_FARTHEST_POINT_M, _FARTHEST_POINT_M))
         places += [corners(_drawable(one)).reshape(-1, 2) for one in boxes]
-        every = np.clip(np.concatenate(places), -_FARTHEST_M, _FARTHEST_M)
+        every = np.clip(np.concatenate(places), -_FARTHEST_BOX_M, _FARTHEST_BOX_M)
         lower, upper = 5 * np.floor(every.min(axis=0) / 5), 5 * np.ceil(every.max(axis=0) / 5)
         missing = np.maximum(_LEAST_M - (upper - lower), 0.0) / 2
         return View.of_range((lower - missing).tolist(), (upper + missing).tolist(), longest)
@@ -99,7 +102,9 @@ class View:
 
 
 def draw_cloud(cloud: PointCloud, view: View) -> Pixels:
-    """Draw points over rings every 10 m, or 20 m where the view is wide; the higher the paler.
+    """Draw points over rings every 10 m, 5 m in a small view, 20 m in a wide one.
+
+    The higher a point, the paler it is.
 
     Returns:
         uint8 [height, width, 3] BGR.
@@ -229,7 +234,7 @@ def _ground(view: View) -> Pixels:
 
 def _draw_rings(picture: Pixels, view: View) -> None:
     far = max(view.ahead, view.behind, view.left, view.right)
-    step = 10 if far <= 60 else 20
+    step = 5 if far <= 15 else 10 if far <= 60 else 20
     column, row = _fixed(view.pixels(np.zeros((1, 2))))[0]
     most = math.hypot(max(view.ahead, view.behind), max(view.left, view.right))
     for metres in range(step, int(most) + step, step):
@@ -279,7 +284,11 @@ def _write_beside(
 ) -> None:
     place = _right_of(box, view)
     if place is not None:
-        cv2.putText(picture, text, place, _FONT, _SMALL_LETTERS, color, 1, cv2.LINE_AA)
+        (width, height), _ = cv2.getTextSize(text, _FONT, _SMALL_LETTERS, 1)
+        # Over the box rather than cut off by the edge.
+        left = min(place[0], view.size[0] - width - 1)
+        foot = min(max(place[1], height + 1), view.size[1] - 2)
+        cv2.putText(picture, text, (left, foot), _FONT, _SMALL_LETTERS, color, 1, cv2.LINE_AA)
 
 
 def _tag_beside(

@@ -126,6 +126,7 @@ def clouds(count: int) -> list[PointCloud]:
     for index in range(count):
         points = random.uniform([-1, -9, -3, 0], [17, 9, 3, 9], (300 + 50 * index, 4))
         points[::17] = np.nan
+        points[5::23, 3] = np.inf
         made.append(PointCloud(points.astype(np.float32), index, "lidar"))
     return [*made, PointCloud(np.zeros((0, 4), np.float32), 9, "lidar")]
 

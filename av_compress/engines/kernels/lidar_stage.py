@@ -18,7 +18,6 @@ from av_compress.tasks.base import PointCloud
 from av_compress.tasks.lidar_detection import LidarDetection
 from av_compress.tasks.lidar_detection.encoders.voxels import VoxelConfig
 from av_compress.tasks.lidar_detection.features import channel_names
-from av_compress.tasks.lidar_detection.points import checked, select
 from av_compress.tasks.lidar_detection.task import CloudContext
 from av_compress.tasks.lidar_detection.voxels import VoxelLimits
 
@@ -53,7 +52,8 @@ def why_not(task: LidarDetection) -> str | None:
 class LidarStage:
     """Voxels, features and indices of a cloud; see `PreprocessStage`.
 
-    Ego box and scale of intensities stay with the host, which copies the points anyway.
+    Ego box, scale of intensities and unusable values stay with the host, which copies the points
+    anyway.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LidarStage:
         encoder = wanted.encoder
         assert isinstance(encoder, VoxelConfig)
         limits = VoxelLimits(encoder.max_points, encoder.max_voxels)
-        self._task, self._wanted, self._tensors = task, wanted, encoder.tensors
+        self._task, self._tensors = task, encoder.tensors
         self._voxels = LidarVoxels(
             cuda,
             wanted.grid,
@@ -99,17 +99,16 @@ class LidarStage:
         """Prepare a cloud; see `PreprocessStage.launch`.
 
         Raises:
-            FrameError: the points are not what the task asks for.
+            FrameError: see `LidarDetection.select`.
 
         """
-        points = checked(frame, len(self._task.point_columns))
-        kept, dropped = select(points, self._wanted.ego_box, self._wanted.intensity_scale)
+        kept = self._task.select(frame)
         indices = inputs[self._tensors.indices]
         cells = indices if self._numbers is None else self._cells
-        self._voxels.launch(kept, inputs[self._tensors.voxels], cells, stream)
+        self._voxels.launch(kept.points, inputs[self._tensors.voxels], cells, stream)
         if self._numbers is not None:
             self._numbers.launch(cells, indices, stream)
-        return _Begun(len(points), dropped)
+        return _Begun(len(frame), kept.in_ego_box)
 
     def finish(self, begun: _Begun) -> CloudContext:
         """Return what became of the points, now that the device has counted them."""

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,26 +71,65 @@ def checked(cloud: PointCloud, columns: int) -> Floats:
     return points[:, :columns]
 
 
-def select(points: Floats, ego_box: Box | None, intensity_scale: float) -> tuple[Floats, int]:
-    """Drop the points of the vehicle itself, and scale intensities.
+@dataclass(frozen=True)
+class Selected:
+    """The points that a task reads.
+
+    Attributes:
+        points: float32 [m, c], contiguous. The x of a point with an unusable value is NaN: it
+            lies nowhere.
+        in_ego_box: how many points were dropped because they lie in the ego box.
+        unusable: how many of `points` have a place, but a value that the model cannot be told.
+        usable: whether there is a point, of those with a place, that has not.
+
+    """
+
+    points: Floats
+    in_ego_box: int = 0
+    unusable: int = 0
+    usable: bool = True
+
+
+def select(
+    points: Floats,
+    ego_box: Box | None,
+    intensity_scale: float,
+    told: Sequence[int],
+    largest: float,
+) -> Selected:
+    """Drop the points of the vehicle itself, scale intensities, and place unusable points nowhere.
+
+    A single NaN that reaches a model spreads over all that it says of a cell, or of the cloud.
 
     Args:
         points: float32 [n, c]; it is not written to.
         ego_box: points in it are dropped; None drops none.
         intensity_scale: what intensities are multiplied by, in float32.
-
-    Returns:
-        float32 [m, c], contiguous, and how many points were dropped.
+        told: columns behind z whose values the model is told.
+        largest: magnitude that the model's input holds; what is above it, or NaN, is unusable.
 
     """
+    kept = _scaled_outside(points, ego_box, intensity_scale)
+    dropped = len(points) - len(kept)
+    columns, most = np.array(told, np.int64), np.float32(largest)
+    if _all_usable(kept, columns, most):
+        return Selected(kept, dropped)
+    if np.may_share_memory(kept, points):
+        kept = kept.copy()
+    unusable, usable = _hide_unusable(kept, columns, most)
+    return Selected(kept, dropped, int(unusable), bool(usable))
+
+
+def _scaled_outside(points: Floats, ego_box: Box | None, intensity_scale: float) -> Floats:
+    """Return the points outside of the ego box, contiguous, their intensities scaled."""
     if ego_box is None and (intensity_scale == 1.0 or points.shape[1] <= INTENSITY):
-        return np.ascontiguousarray(points), 0
+        return np.ascontiguousarray(points)
     lower, upper = (
         np.array(bound, np.float32)
         for bound in ((ego_box.lower, ego_box.upper) if ego_box else ((np.nan,) * 3,) * 2)
     )
-    kept = _select(points, lower, upper, np.float32(intensity_scale), INTENSITY)
-    return kept, len(points) - len(kept)
+    kept: Floats = _select(points, lower, upper, np.float32(intensity_scale), INTENSITY)
+    return kept
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -105,3 +145,32 @@ def _select(points, lower, upper, scale, scaled):
             out[kept, channel] = value * scale if channel == scaled else value
         kept += 1
     return out[:kept]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _all_usable(points, told, largest):
+    for column in told:
+        for row in range(points.shape[0]):
+            # Written so that NaN is not usable, too.
+            if not abs(points[row, column]) <= largest:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _hide_unusable(points, told, largest):
+    """Take their place from points with unusable values; count them, and tell if one has none."""
+    hidden, some = 0, False
+    for row in range(points.shape[0]):
+        x, y, z = points[row, 0], points[row, 1], points[row, 2]
+        if not (np.isfinite(x) and np.isfinite(y) and np.isfinite(z)):
+            continue
+        usable = True
+        for column in told:
+            usable &= abs(points[row, column]) <= largest
+        if usable:
+            some = True
+        else:
+            hidden += 1
+            points[row, 0] = np.nan
+    return hidden, some

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from av_compress.errors import ModelError
+from av_compress.errors import FrameError, ModelError
 from av_compress.tasks.base import Detections3D, FrameNeeds, PointCloud, Prepared
 from av_compress.tasks.camera_detection.outputs import Bound, bind
 from av_compress.tasks.detection import DetectionTask, computable
@@ -18,7 +18,7 @@ from av_compress.tasks.lidar_detection.config import KIND, LidarDetectionConfig
 from av_compress.tasks.lidar_detection.encoders import Counts
 from av_compress.tasks.lidar_detection.features import POINT_CHANNELS
 from av_compress.tasks.lidar_detection.heads import FAMILIES, Candidates, Plane
-from av_compress.tasks.lidar_detection.points import checked, select
+from av_compress.tasks.lidar_detection.points import Selected, checked, select
 from av_compress.tasks.lidar_detection.suppression import best_first, drop_unusable, suppress
 from av_compress.tensors import Tensors, TensorSpec
 
@@ -129,15 +129,38 @@ class LidarDetection(DetectionTask[LidarDetectionConfig]):
                 rows.
 
         Raises:
-            FrameError: the points are not float32 [n, c], or a column is missing.
+            FrameError: see `select`.
             ModelError: an array to write into has another type or shape.
 
         """
-        points = checked(frame, self._encoder.columns)
-        wanted = self.settings.input
-        kept, dropped = select(points, wanted.ego_box, wanted.intensity_scale)
-        tensors, counts = self._encoder(kept, out)
-        return Prepared(tensors, CloudContext(len(points), dropped, counts))
+        kept = self.select(frame)
+        tensors, counts = self._encoder(kept.points, out)
+        return Prepared(tensors, CloudContext(len(frame), kept.in_ego_box, counts))
+
+    def select(self, frame: PointCloud) -> Selected:
+        """Return the points that are read, as they are read.
+
+        Raises:
+            FrameError: the points are not float32 [n, c], or a column is missing, or no point has
+                values that the model can be told.
+
+        """
+        wanted, encoder = self.settings.input, self._encoder
+        kept = select(
+            checked(frame, encoder.columns),
+            wanted.ego_box,
+            wanted.intensity_scale,
+            encoder.told,
+            encoder.largest,
+        )
+        if kept.unusable and not kept.usable:
+            names = ", ".join(POINT_CHANNELS[column] for column in encoder.told)
+            raise FrameError(
+                f"cloud {frame.key!r}: each of its {kept.unusable} points has a NaN, an infinite "
+                f"value or one over {encoder.largest:.3g} in {names}; name the field that holds "
+                "it, or have it read as zeros"
+            )
+        return kept
 
     def postprocess(self, outputs: Tensors, context: CloudContext) -> Detections3D:
         """Decode and suppress.

@@ -19,7 +19,7 @@ class Counts:
 
     Attributes:
         voxels: cells that hold points.
-        outside: points that lie outside the range, or are not finite.
+        outside: points that lie outside the range, or of which a value is not finite.
         surplus_points: points in voxels that were full already.
         surplus_voxel_points: points in voxels for which there was no room any more.
 
@@ -61,12 +61,16 @@ class Encoder(Protocol):
     Attributes:
         specs: the inputs; None where an extent depends on the cloud.
         columns: how many of the points' columns are read.
+        told: those behind z whose values reach the model.
+        largest: magnitude that its element type holds.
         rows_along: the axis that rows of the model's maps follow.
 
     """
 
     specs: tuple[TensorSpec, ...]
     columns: int
+    told: tuple[int, ...]
+    largest: float
     rows_along: str
 
     def __call__(self, points: Floats, out: Tensors | None) -> tuple[dict[str, Array], Counts]:

@@ -87,7 +87,9 @@ class BevEncoder:
             )
         self._config, self._grid = config, grid
         self.rows_along: str = config.rows_along
-        self.columns = INTENSITY + 1 if "intensity" in config.channels else 3
+        self.told: tuple[int, ...] = (INTENSITY,) if "intensity" in config.channels else ()
+        self.columns = INTENSITY + 1 if self.told else INTENSITY
+        self.largest = float(np.finfo(config.dtype).max)
         _, rows, columns = grid.shape
         plane = (rows, columns) if config.rows_along == "y" else (columns, rows)
         shape = (1, len(config.channels), *plane)

@@ -17,6 +17,7 @@ from av_compress.tasks.lidar_detection.grid import Floats, Grid
 from av_compress.tasks.lidar_detection.voxels import VoxelLimits, Voxels, voxelise
 from av_compress.tensors import Array, Tensors, TensorSpec
 
+_PLACE = 3
 _WIDTHS = {"linear": None, "zyx": 3, "batch_zyx": 4}
 
 
@@ -111,7 +112,9 @@ class VoxelEncoder:
         self._padded = config.padding != "none"
         self.rows_along: str = "y"
         read = [POINT_CHANNELS.index(c) for c in self._channels if c in POINT_CHANNELS]
-        self.columns = max([3, *(index + 1 for index in read)])
+        self.columns = max([_PLACE, *(index + 1 for index in read)])
+        self.told = tuple(sorted({index for index in read if index >= _PLACE}))
+        self.largest = float(np.finfo(config.dtype).max)
         self.specs = self._specs()
         names = [spec.name for spec in self.specs]
         if len(set(names)) < len(names):
