@@ -27,12 +27,11 @@ from vision_msgs.msg import Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
 from av_compress.data.points import PointOptions
-from av_compress.data.sweeps import SweepOptions
 from av_compress.engines.bundle import load_bundle
-from av_compress.errors import ConfigError, FrameError
+from av_compress.errors import FrameError
 from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.lidar_detector import LidarDetectorRole, LidarReader
-from av_compress.tasks.base import PointCloud
+from av_compress.tasks.base import PointCloud, Sweeps
 from av_compress.tasks.lidar_detection import LidarDetection
 
 NAME = "lidar_detector"
@@ -216,21 +215,28 @@ def test_clouds_without_points_are_served(activate, probe):
         assert found.detections == []
 
 
-def test_sweeps_for_a_model_that_is_told_no_time_are_refused(start, probe):
-    start(**{"sweeps.count": 3})
-    assert not probe.change_state(NAME, "configure")
-    assert probe.state(NAME) == "unconfigured"
-    task = LidarDetection.from_config(TASK)
+def test_how_many_sweeps_are_brought_together_is_the_bundles_alone(start, probe):
     parameters = {
-        "sweeps": {"count": 2, "fixed_frame": "odom", "max_age_s": 1.0},
+        "motion": {"fixed_frame": "map"},
         "points": {"intensity": ["intensity"], "time": ["time"], "zeros": [""]},
     }
-    with pytest.raises(ConfigError, match="told no time of its points"):
-        LidarDetectorRole().make_reader(task, parameters, lambda text: None)
-    encoder = {"type": "voxels", "features": ["x", "y", "z", "intensity", "time", "ring"]}
-    ringed = LidarDetection.from_config({**TASK, "input": {**TASK["input"], "encoder": encoder}})
-    with pytest.raises(ConfigError, match="told the rings of its points"):
-        LidarDetectorRole().make_reader(ringed, parameters, lambda text: None)
+    encoder = {"type": "voxels", "features": "centerpoint"}
+    config = {**TASK, "input": {**TASK["input"], "encoder": encoder, "sweeps": {"count": 2}}}
+    warnings: list[str] = []
+    reader = LidarDetectorRole().make_reader(
+        LidarDetection.from_config(config), parameters, warnings.append
+    )
+    heard = {listener.topic: listener for listener in reader.listeners()}
+    for second, x in ((1.0, 0.0), (1.5, 2.0)):
+        message = odometry(second, x)
+        message.header.frame_id = "map"
+        heard["~/input/odometry"].receive(message)
+    # The clouds have no time: it is made of their ages.
+    read = [reader.read(cloud_message(cloud(second, (5.5, 0.5)))) for second in (1.0, 1.5)]
+    assert [one.points.shape for one in read] == [(65, 5), (130, 5)]
+    assert not warnings
+    start(**{"sweeps.count": 3})
+    assert probe.change_state(NAME, "configure")
 
 
 def test_a_bundle_of_another_task_is_refused(start, probe, bundle: Path):
@@ -253,7 +259,7 @@ def odometry(second: float, x: float) -> Odometry:
 
 def test_sweeps_are_brought_together_by_odometry():
     warnings: list[str] = []
-    reader = LidarReader(PointOptions(channels=4), SweepOptions(3, "odom"), warnings.append)
+    reader = LidarReader(PointOptions(channels=4), Sweeps(3), "odom", warnings.append)
     heard = {listener.topic: listener for listener in reader.listeners()}
     listener = heard["~/input/odometry"]
     assert listener.kind == "nav_msgs/Odometry"
@@ -280,7 +286,7 @@ def test_sweeps_are_brought_together_by_odometry():
 
 def test_a_message_survives_the_way_there_and_back():
     sent = PointCloud(np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32), 5, "l")
-    reader = LidarReader(PointOptions(channels=6, time_unit="s"), SweepOptions(1), print)
+    reader = LidarReader(PointOptions(channels=6, time_unit="s"), Sweeps(), "odom", print)
     found = reader.read(cloud_message(sent))
     np.testing.assert_array_equal(
         found.points[:, [0, 1, 2, 3, 5]], sent.points[:, [0, 1, 2, 3, 5]]

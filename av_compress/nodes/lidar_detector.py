@@ -13,8 +13,7 @@ import numpy as np
 from av_compress.data.detections import label_info_fields
 from av_compress.data.detections3d import detections3d_to_fields
 from av_compress.data.points import PointOptions, cloud_from_message
-from av_compress.data.sweeps import SweepMerger, SweepOptions
-from av_compress.errors import ConfigError
+from av_compress.data.sweeps import SweepMerger
 from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.detections import label_info_message
 from av_compress.nodes.detections3d import Detection3DArrayWriter, markers_message
@@ -23,11 +22,10 @@ from av_compress.nodes.process import run_node
 from av_compress.nodes.roles import OneSensor
 from av_compress.nodes.ros import message_class
 from av_compress.nodes.topics import Advertise, latched_qos
-from av_compress.tasks.base import Detections3D, PointCloud, Task
+from av_compress.tasks.base import Detections3D, PointCloud, Sweeps, Task
 
 _SAMPLE_POINTS = 50_000
 _SAMPLE_EXTENT_M = 60.0
-_TIME_COLUMN = 4
 
 
 class LidarOutputs:
@@ -77,21 +75,26 @@ class LidarReader:
     """Reads clouds, and brings the last ones to each where that is asked for."""
 
     def __init__(
-        self, points: PointOptions, sweeps: SweepOptions, warn: Callable[[str], None]
+        self,
+        points: PointOptions,
+        sweeps: Sweeps,
+        fixed_frame: str,
+        warn: Callable[[str], None],
     ) -> None:
         """Start without sweeps.
 
         Args:
             points: which fields of a message are read.
-            sweeps: which sweeps are brought together.
+            sweeps: which sweeps are brought together, as the task says.
+            fixed_frame: see `data.sweeps.merge_sweeps`.
             warn: is told why some are missing.
 
         """
         self._points, self._warn = points, warn
-        self._motion = Motion(warn) if sweeps.count > 1 else None
+        self._motion = Motion(warn) if sweeps.several else None
         self._merger = None
         if self._motion is not None:
-            self._merger = SweepMerger(sweeps, self._motion.transforms)
+            self._merger = SweepMerger(sweeps, self._motion.transforms, fixed_frame)
 
     def read(self, message: Any) -> PointCloud:
         """Return the cloud in a PointCloud2, with the sweeps before it."""
@@ -130,34 +133,16 @@ class LidarDetectorRole(OneSensor):
     def make_reader(
         self, task: Task[Any, Any], parameters: Mapping[str, Any], warn: Callable[[str], None]
     ) -> LidarReader:
-        """Return what reads clouds.
-
-        Raises:
-            ConfigError: several sweeps are asked for, and the model is told no time, or a ring,
-                which is one sweep's own.
-
-        """
-        columns = len(task.frame_needs.columns)
-        section = parameters["sweeps"]
-        sweeps = SweepOptions(section["count"], section["fixed_frame"], section["max_age_s"])
-        if sweeps.count > 1 and columns <= _TIME_COLUMN:
-            raise ConfigError(
-                f"parameter sweeps.count is {sweeps.count}, but the bundle's model is told no "
-                "time of its points: it was trained on single sweeps; set it to 1"
-            )
-        if sweeps.count > 1 and columns > _TIME_COLUMN + 1:
-            raise ConfigError(
-                f"parameter sweeps.count is {sweeps.count}, but the bundle's model is told the "
-                "rings of its points, which several sweeps do not have in common; set it to 1"
-            )
+        """Return what reads clouds of as many sweeps as the task wants."""
+        needs = task.frame_needs
         fields = parameters["points"]
         points = PointOptions(
-            channels=_TIME_COLUMN if sweeps.count > 1 else columns,
+            channels=len(needs.sweep_columns),
             intensity=_named(fields["intensity"]),
             time=_named(fields["time"]),
             zeros=_named(fields["zeros"]),
         )
-        return LidarReader(points, sweeps, warn)
+        return LidarReader(points, needs.sweeps, parameters["motion"]["fixed_frame"], warn)
 
     def make_outputs(
         self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]
