@@ -13,6 +13,8 @@ import pytest
 from helpers_camera_node import BEST_EFFORT, probe, ros  # noqa: F401 (fixtures)
 from helpers_node import Probe
 from helpers_serving import activated, serving
+from helpers_sweeps import ODOMETRY, messages, write_drive
+from helpers_sweeps import POINTS as TOPIC
 from onnx import TensorProto, helper, numpy_helper
 from test_bundle import manifest
 
@@ -26,6 +28,8 @@ from std_msgs.msg import UInt32
 from vision_msgs.msg import Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
+from av_compress.data.bag_motion import MotionOptions
+from av_compress.data.bag_sweeps import BagSweeps
 from av_compress.data.points import PointOptions
 from av_compress.engines.bundle import load_bundle
 from av_compress.errors import FrameError
@@ -282,6 +286,26 @@ def test_sweeps_are_brought_together_by_odometry():
     turned.pose.pose.orientation.w = 0.0
     listener.receive(turned)
     assert "is none" in warnings[-1]
+
+
+@pytest.mark.parametrize("odometry", [False, True])
+def test_a_bags_clouds_are_those_that_the_node_makes_of_its_messages(tmp_path, odometry: bool):
+    path = write_drive(tmp_path / "drive", [0.4 * n for n in range(6)], odometry=odometry)
+    reader = LidarReader(PointOptions(), Sweeps(3), "odom", pytest.fail)
+    topics = {"~/input/odometry": ODOMETRY}
+    heard = {topics.get(one.topic, one.topic): one for one in reader.listeners()}
+    made = []
+    for topic, message in messages(path):
+        if topic == TOPIC:
+            made.append(reader.read(message).points)
+        else:
+            heard[topic].receive(message)
+    motion = MotionOptions(odometry=ODOMETRY if odometry else None)
+    source = BagSweeps(path, None, PointOptions(), Sweeps(3), motion)
+    assert len(source) == len(made) == 6
+    for index, points in enumerate(made):
+        np.testing.assert_array_equal(source.read(index).points, points)
+    source.close()
 
 
 def test_a_message_survives_the_way_there_and_back():
