@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -221,6 +222,17 @@ def test_another_frame_begins_anew():
     assert (made.sweeps, made.warning) == (1, None)
     merger.clear()
     assert merger.merge(other).sweeps == 1
+
+
+def test_points_that_are_nowhere_stay_nowhere():
+    merger = SweepMerger(Sweeps(2), known(1.0, 1.5))
+    nowhere = np.array([[np.nan, 1, 1, 1], [np.inf, 1, 1, 1], [1, -np.inf, 0, 1]], np.float32)
+    merger.merge(PointCloud(nowhere, S, "lidar"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = merger.merge(PointCloud(nowhere[:0], int(1.5 * S), "lidar")).cloud.points
+    assert made.shape == (3, 5)
+    assert not np.isfinite(made[:, :3]).all(axis=1).any()
 
 
 def test_clouds_without_points_and_without_intensity_merge():

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
 from av_compress.tasks.base import PointCloud, Sweeps
-from av_compress.tensors import Array
+
+Points = npt.NDArray[np.float32]
 
 # x, y, z, intensity, and then the time.
 _TIME = 4
@@ -95,14 +97,24 @@ def merge_sweeps(
     if not sweeps.several:
         return Merged(cloud, 1)
     young = [one for one in past if age_s(cloud, one) <= sweeps.max_age_s]
-    brought, missing = _brought(cloud, young, transforms, fixed_frame)
-    newest = _timed(cloud, 0.0)
-    parts, there = [newest.points, *brought], len(past) + 1
+    motions, missing = _motions(cloud, young, transforms, fixed_frame)
+    count = 1 + len(motions)
     warning = None
     if missing is not None:
         way = f"from {fixed_frame!r} to {cloud.frame_id!r}"
-        warning = f"no ego motion {way}: {missing}; {len(parts)} of {there} sweeps are served"
-    return Merged(replace(newest, points=np.concatenate(parts)), len(parts), warning)
+        served = f"{count} of {len(past) + 1} sweeps are served"
+        warning = f"no ego motion {way}: {missing}; {served}"
+    total = len(cloud) + sum(len(one) for one, _ in motions)
+    points = np.zeros((total, _TIME + 1), np.float32)
+    _put(points[: len(cloud)], cloud)
+    begin = len(cloud)
+    for one, motion in motions:
+        part = points[begin : begin + len(one)]
+        _put(part, one)
+        part[:, _TIME] = age_s(cloud, one)
+        _move(part, motion)
+        begin += len(one)
+    return Merged(replace(cloud, points=points), count, warning)
 
 
 class SweepMerger:
@@ -146,13 +158,13 @@ class SweepMerger:
         return merged
 
 
-def _brought(
+def _motions(
     cloud: PointCloud, past: Sequence[PointCloud], transforms: Transforms, fixed_frame: str
-) -> tuple[list[Array], NoTransformError | None]:
-    """Return the past sweeps in the new one's place, and why some are missing."""
+) -> tuple[list[tuple[PointCloud, Transform]], NoTransformError | None]:
+    """Return past sweeps with their way to the new one's place, and why some are missing."""
     if not past:
         return [], None
-    brought: list[Array] = []
+    found: list[tuple[PointCloud, Transform]] = []
     missing: NoTransformError | None = None
     try:
         back = transforms.lookup(cloud.frame_id, fixed_frame, cloud.stamp_ns)
@@ -160,26 +172,30 @@ def _brought(
         return [], error
     for one in past:
         try:
-            motion = back @ transforms.lookup(fixed_frame, cloud.frame_id, one.stamp_ns)
+            there = transforms.lookup(fixed_frame, cloud.frame_id, one.stamp_ns)
         except NoTransformError as error:
             missing = missing or error
             continue
-        brought.append(_moved(_timed(one, age_s(cloud, one)), motion))
-    return brought, missing
+        found.append((one, back @ there))
+    return found, missing
 
 
-def _timed(cloud: PointCloud, age_s: float) -> PointCloud:
-    """Return a cloud whose fifth column is its sweep's age in seconds."""
-    points = np.zeros((len(cloud), _TIME + 1), np.float32)
+def _put(points: Points, cloud: PointCloud) -> None:
+    """Write a cloud's x, y, z and intensity, as far as it has them."""
     columns = min(_TIME, cloud.points.shape[1])
     points[:, :columns] = cloud.points[:, :columns]
-    points[:, _TIME] = age_s
-    return replace(cloud, points=points)
 
 
-def _moved(cloud: PointCloud, motion: Transform) -> Array:
-    """Move a cloud's points, which it owns."""
-    points = cloud.points
-    matrix = motion.matrix.astype(np.float32)
-    points[:, :3] = points[:, :3] @ matrix.T + motion.translation.astype(np.float32)
-    return points
+def _move(points: Points, motion: Transform) -> None:
+    """Move points in their place.
+
+    Column by column: many times faster than a product of matrices whose rows lie apart, and with
+    the same bits on every machine.
+    """
+    matrix, offset = motion.matrix.astype(np.float32), motion.translation.astype(np.float32)
+    x, y, z = np.ascontiguousarray(points[:, :3].T)
+    # Points that are not finite lie nowhere, before and after.
+    with np.errstate(invalid="ignore", over="ignore"):
+        for axis in range(3):
+            moved = x * matrix[axis, 0] + y * matrix[axis, 1] + z * matrix[axis, 2]
+            points[:, axis] = moved + offset[axis]
