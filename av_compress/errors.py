@@ -5,6 +5,10 @@
 from __future__ import annotations
 
 
+class DataWarning(UserWarning):
+    """Data can be used, but not all of it as wanted. The command line prints it in one line."""
+
+
 class AvCompressError(Exception):
     """A foreseeable fault. The command line prints it in one line and exits with `exit_code`."""
 

@@ -16,6 +16,7 @@ from helpers_task import changed
 
 from av_compress.errors import ConfigError
 from av_compress.fileio import canonical_json
+from av_compress.tasks.base import Sweeps
 from av_compress.tasks.lidar_detection import LidarDetection
 from av_compress.tasks.lidar_detection.config import NmsConfig
 from av_compress.tasks.lidar_detection.encoders import ENCODERS
@@ -46,6 +47,7 @@ CONFIGS = [
         },
         input_ego_box={"lower": [-1, -1, -1], "upper": [1, 1, 1.5]},
         input_intensity_scale=0.25,
+        input_sweeps={"max_age_s": 3},
         nms={"type": "circle", "radii": {"bus": 4, "car": 2.5, "cyclist": 0.5}},
     ),
     bev_config(),
@@ -121,6 +123,7 @@ def test_the_schema_says_what_the_code_does():
     assert features["then"]["enum"] == list(_NAMED)
     pairs = [
         (schema["nms"], NmsConfig),
+        (schema["input"]["properties"]["sweeps"], Sweeps),
         (encoders["voxels"]["properties"]["tensors"], VoxelTensors),
         (heads["anchors"]["properties"]["anchors"]["items"], Anchor),
         *((encoders[name], config) for name, config in ENCODERS.items()),
@@ -169,6 +172,11 @@ def test_defaults_are_filled_in():
         ("input.voxel_size", [0.4, 0, 4], ["task.input.voxel_size[1]: 0", "> 0"]),
         ("input.intensity_scale", 0, ["task.input.intensity_scale: 0", "> 0"]),
         ("input.ego_box", {"lower": [0, 0, 0]}, ["task.input.ego_box", "'upper' is missing"]),
+        ("input.sweeps", {"count": 0}, ["task.input.sweeps.count: 0", ">= 1"]),
+        ("input.sweeps", {"count": 33}, ["task.input.sweeps.count: 33", "<= 32"]),
+        ("input.sweeps", {"max_age_s": 0}, ["task.input.sweeps.max_age_s: 0", ">= 0.01"]),
+        ("input.sweeps", {"fixed_frame": "odom"}, ["unknown key 'fixed_frame'"]),
+        ("input.sweeps", {"count": 2}, ["task.input.sweeps.count: 2", "told no time"]),
         ("input.encoder.type", "image", ["task.input.encoder.type", '"bev"', '"voxels"']),
         ("input.encoder.features", "pillars", ['"pillars"', '"pointpillars"']),
         ("input.encoder.features", ["x", "colour"], ["features[1]", '"colour"', '"intensity"']),
@@ -190,6 +198,24 @@ def test_an_error_names_key_value_and_what_is_allowed(path, value, words):
         make_task(changed(lidar_config(), path, value))
     for word in words:
         assert word in str(caught.value)
+
+
+def test_several_sweeps_are_for_models_that_are_told_their_ages():
+    features = {"features": "autoware_centerpoint"}
+    config = lidar_config(encoder=features, input_sweeps={"count": 10, "max_age_s": 2})
+    needs = make_task(config).frame_needs
+    assert (needs.sweeps.count, needs.sweeps.max_age_s) == (10, 2.0)
+    assert needs.sweep_columns == ("x", "y", "z", "intensity")
+    single = make_task(lidar_config(encoder=features))
+    assert single.config()["input"]["sweeps"] == {"count": 1, "max_age_s": 1.0}
+    assert single.frame_needs.sweep_columns == ("x", "y", "z", "intensity", "time")
+    # Bundles that differ in it prepare frames differently.
+    assert single.preprocess_config() != make_task(config).preprocess_config()
+    config["input"]["encoder"]["features"] = ["x", "y", "time", "ring"]
+    with pytest.raises(ConfigError, match=r"task\.input\.sweeps\.count: 10 .* told the rings"):
+        make_task(config)
+    with pytest.raises(ConfigError, match=r"told no time.*name time in task.input.encoder"):
+        make_task(bev_config(input_sweeps={"count": 2}))
 
 
 def test_what_does_not_go_together_is_refused():

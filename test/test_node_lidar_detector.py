@@ -14,6 +14,8 @@ from helpers_camera_node import BEST_EFFORT, probe, ros  # noqa: F401 (fixtures)
 from helpers_lidar_node import TASK, S, cloud, write_cell_bundle
 from helpers_node import Probe
 from helpers_serving import activated, serving
+from helpers_sweeps import ODOMETRY, messages, write_drive
+from helpers_sweeps import POINTS as TOPIC
 
 helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "visualization_msgs.msg")
 
@@ -23,13 +25,14 @@ from std_msgs.msg import UInt32
 from vision_msgs.msg import Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
+from av_compress.data.bag_motion import MotionOptions
+from av_compress.data.bag_sweeps import BagSweeps
 from av_compress.data.points import PointOptions
-from av_compress.data.sweeps import SweepOptions
 from av_compress.engines.bundle import load_bundle
 from av_compress.errors import ConfigError, FrameError
 from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.lidar_detector import LidarDetectorRole, LidarReader
-from av_compress.tasks.base import PointCloud
+from av_compress.tasks.base import PointCloud, Sweeps
 from av_compress.tasks.lidar_detection import LidarDetection
 
 NAME = "lidar_detector"
@@ -151,21 +154,34 @@ def test_clouds_without_points_are_served(activate, probe):
         assert found.detections == []
 
 
-def test_sweeps_for_a_model_that_is_told_no_time_are_refused(start, probe):
-    start(**{"sweeps.count": 3})
-    assert not probe.change_state(NAME, "configure")
-    assert probe.state(NAME) == "unconfigured"
-    task = LidarDetection.from_config(TASK)
+def test_how_many_sweeps_are_brought_together_is_the_bundles_alone(start, probe):
     parameters = {
-        "sweeps": {"count": 2, "fixed_frame": "odom", "max_age_s": 1.0},
+        "motion": {"fixed_frame": "map"},
         "points": {"intensity": ["intensity"], "time": ["time"], "zeros": [""]},
+        "merge": {"lidars": [""]},
     }
-    with pytest.raises(ConfigError, match="told no time of its points"):
-        LidarDetectorRole().make_reader(task, parameters, lambda text: None)
-    encoder = {"type": "voxels", "features": ["x", "y", "z", "intensity", "time", "ring"]}
-    ringed = LidarDetection.from_config({**TASK, "input": {**TASK["input"], "encoder": encoder}})
-    with pytest.raises(ConfigError, match="told the rings of its points"):
-        LidarDetectorRole().make_reader(ringed, parameters, lambda text: None)
+    encoder = {"type": "voxels", "features": "centerpoint"}
+    config = {**TASK, "input": {**TASK["input"], "encoder": encoder, "sweeps": {"count": 2}}}
+    warnings: list[str] = []
+    reader = LidarDetectorRole().make_reader(
+        LidarDetection.from_config(config), parameters, warnings.append
+    )
+    heard = {listener.topic: listener for listener in reader.listeners()}
+    for second, x in ((1.0, 0.0), (1.5, 2.0)):
+        message = odometry(second, x)
+        message.header.frame_id = "map"
+        heard["~/input/odometry"].receive(message)
+    # The clouds have no time: it is made of their ages.
+    read = [served(reader, cloud(second, (5.5, 0.5))) for second in (1.0, 1.5)]
+    assert [one.points.shape for one in read] == [(65, 5), (130, 5)]
+    assert not warnings
+    parameters["motion"] = {"fixed_frame": ""}
+    with pytest.raises(ConfigError, match=r"fixed_frame is empty, but the bundle's"):
+        LidarDetectorRole().make_reader(
+            LidarDetection.from_config(config), parameters, warnings.append
+        )
+    start(**{"sweeps.count": 3})
+    assert probe.change_state(NAME, "configure")
 
 
 def test_a_bundle_of_another_task_is_refused(start, probe, bundle: Path):
@@ -194,7 +210,7 @@ def served(reader: LidarReader, sent: PointCloud) -> PointCloud:
 
 def test_sweeps_are_brought_together_by_odometry():
     warnings: list[str] = []
-    reader = LidarReader(PointOptions(channels=4), SweepOptions(3, "odom"), None, warnings.append)
+    reader = LidarReader(PointOptions(channels=4), Sweeps(3), "odom", None, warnings.append)
     heard = {listener.topic: listener for listener in reader.listeners()}
     listener = heard["~/input/odometry"]
     assert listener.kind == "nav_msgs/Odometry"
@@ -219,9 +235,30 @@ def test_sweeps_are_brought_together_by_odometry():
     assert "is none" in warnings[-1]
 
 
+@pytest.mark.parametrize("odometry", [False, True])
+def test_a_bags_clouds_are_those_that_the_node_makes_of_its_messages(tmp_path, odometry: bool):
+    path = write_drive(tmp_path / "drive", [0.4 * n for n in range(6)], odometry=odometry)
+    reader = LidarReader(PointOptions(), Sweeps(3), "odom", None, pytest.fail)
+    topics = {"~/input/odometry": ODOMETRY}
+    heard = {topics.get(one.topic, one.topic): one for one in reader.listeners()}
+    made = []
+    for topic, message in messages(path):
+        if topic == TOPIC:
+            (one,) = reader.gather({"": reader.read(message)}).frames
+            made.append(one.frame.points)
+        else:
+            heard[topic].receive(message)
+    motion = MotionOptions(odometry=ODOMETRY if odometry else None)
+    source = BagSweeps(path, None, PointOptions(), Sweeps(3), motion)
+    assert len(source) == len(made) == 6
+    for index, points in enumerate(made):
+        np.testing.assert_array_equal(source.read(index).points, points)
+    source.close()
+
+
 def test_a_message_survives_the_way_there_and_back():
     sent = PointCloud(np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32), 5, "l")
-    reader = LidarReader(PointOptions(channels=6, time_unit="s"), SweepOptions(1), None, print)
+    reader = LidarReader(PointOptions(channels=6, time_unit="s"), Sweeps(), "odom", None, print)
     found = reader.read(cloud_message(sent))
     np.testing.assert_array_equal(
         found.points[:, [0, 1, 2, 3, 5]], sent.points[:, [0, 1, 2, 3, 5]]

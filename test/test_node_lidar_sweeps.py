@@ -29,7 +29,7 @@ from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.lidar_detector import LidarDetectorRole
 from av_compress.tasks.lidar_detection import LidarDetection
 
-SWEEPS = {"sweeps.count": 3}
+SWEEPS = {"count": 3}
 VOXELS, DEPTH, CELLS = 40, 200, 16
 FEATURES = ["x", "y", "z", "intensity", "time"]
 
@@ -88,10 +88,10 @@ def activate(tmp_path: Path, probe: Probe):
         "max_voxels": VOXELS,
         "padding": "repeat_last",
     }
-    config = {**TASK, "input": {**TASK["input"], "encoder": encoder}}
+    config = {**TASK, "input": {**TASK["input"], "encoder": encoder, "sweeps": SWEEPS}}
     task = LidarDetection.from_config(config).config()
     (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
-    defaults = {"bundle_path": str(root), "onnxruntime.intra_op_threads": 1, **SWEEPS}
+    defaults = {"bundle_path": str(root), "onnxruntime.intra_op_threads": 1}
     with serving(LidarDetectorRole(), defaults) as start:
         yield activated(start, probe, NAME)
 

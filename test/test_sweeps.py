@@ -5,16 +5,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_compress.data.sweeps import SweepMerger, SweepOptions
+from av_compress.data.sweeps import SweepMerger, follows, merge_sweeps
 from av_compress.data.transforms import NoTransformError, Transform, Transforms
 from av_compress.errors import DataError
-from av_compress.tasks.base import PointCloud
+from av_compress.tasks.base import PointCloud, Sweeps
 
 S = 1_000_000_000
 NUMBERS = st.floats(-5, 5)
@@ -116,6 +117,21 @@ def test_transforms_are_forgotten_after_ten_seconds_and_when_time_starts_anew():
     assert tree.lookup("odom", "base", 53 * S).translation[0] == 27
 
 
+def test_a_long_memory_forgets_nothing_and_makes_nothing_up():
+    tree = Transforms(memory_s=math.inf)
+    for second in (*range(100, 200), 300):
+        tree.add("odom", "base", second * S, about_z(second, 0, 0))
+    assert tree.lookup("odom", "base", 100 * S + S // 2).translation[0] == 100.5
+    assert tree.lookup("odom", "base", 300 * S).translation[0] == 300
+    # As with a short memory, what was there before a long gap has nothing to do with what follows.
+    with pytest.raises(NoTransformError, match=r"odom <- base is not known for 101\.000 s around"):
+        tree.lookup("odom", "base", 250 * S)
+    # So it is where time begins anew.
+    tree.add("odom", "base", 50 * S, about_z(50, 0, 0))
+    with pytest.raises(NoTransformError):
+        tree.lookup("odom", "base", 150 * S)
+
+
 # A wall that stands still, and a vehicle that drives a curve.
 WALL = np.random.default_rng(2).uniform(-20, 20, (50, 3))
 
@@ -133,8 +149,8 @@ def seen(second: float) -> PointCloud:
     return PointCloud(values.astype(np.float32), int(second * S), "lidar", f"s{second}")
 
 
-def known(*seconds: float) -> Transforms:
-    tree = Transforms()
+def known(*seconds: float, memory_s: float = 10.0) -> Transforms:
+    tree = Transforms(memory_s)
     tree.add_static("base", "lidar", Transform.of((0, 0, 2), (0, 0, 0, 1)))
     for second in seconds:
         tree.add("odom", "base", int(second * S), pose(second))
@@ -142,7 +158,7 @@ def known(*seconds: float) -> Transforms:
 
 
 def test_sweeps_agree_in_the_newest_ones_place():
-    merger = SweepMerger(SweepOptions(3), known(1.0, 1.5, 2.0, 2.5))
+    merger = SweepMerger(Sweeps(3), known(1.0, 1.5, 2.0, 2.5))
     counts = [merger.merge(seen(second)).sweeps for second in (1.0, 1.5, 2.0)]
     made = merger.merge(seen(2.5))
     assert [*counts, made.sweeps] == [1, 2, 3, 3]
@@ -158,14 +174,14 @@ def test_sweeps_agree_in_the_newest_ones_place():
 
 def test_one_sweep_needs_nothing():
     cloud = seen(1.0)
-    made = SweepMerger(SweepOptions(1), Transforms()).merge(cloud)
+    made = SweepMerger(Sweeps(1), Transforms()).merge(cloud)
     assert made.cloud is cloud
     assert (made.sweeps, made.warning) == (1, None)
 
 
 def test_a_late_transform_costs_a_warning_and_is_made_up_for():
     tree = known(1.0)
-    merger = SweepMerger(SweepOptions(3), tree)
+    merger = SweepMerger(Sweeps(3), tree)
     assert merger.merge(seen(1.0)).warning is None
     made = merger.merge(seen(1.5))
     assert made.sweeps == 1
@@ -180,7 +196,7 @@ def test_a_late_transform_costs_a_warning_and_is_made_up_for():
 
 
 def test_a_sweep_from_before_the_first_transform_is_left_out():
-    merger = SweepMerger(SweepOptions(3), known(1.5, 2.0))
+    merger = SweepMerger(Sweeps(3), known(1.5, 2.0))
     for second in (1.0, 1.5):
         merger.merge(seen(second))
     made = merger.merge(seen(2.0))
@@ -191,7 +207,7 @@ def test_a_sweep_from_before_the_first_transform_is_left_out():
 
 @pytest.mark.parametrize("second", [1.0, 1.9, 3.6])
 def test_jumps_of_the_clock_begin_anew(second: float):
-    merger = SweepMerger(SweepOptions(3), known(1.0, 1.9, 2.0, 2.5, 3.6))
+    merger = SweepMerger(Sweeps(3), known(1.0, 1.9, 2.0, 2.5, 3.6))
     for earlier in (2.0, 2.5):
         merger.merge(seen(earlier))
     made = merger.merge(seen(second))
@@ -199,7 +215,7 @@ def test_jumps_of_the_clock_begin_anew(second: float):
 
 
 def test_another_frame_begins_anew():
-    merger = SweepMerger(SweepOptions(3), known(1.0, 1.5))
+    merger = SweepMerger(Sweeps(3), known(1.0, 1.5))
     merger.merge(seen(1.0))
     other = seen(1.5)
     made = merger.merge(PointCloud(other.points, other.stamp_ns, "rear_lidar"))
@@ -208,9 +224,43 @@ def test_another_frame_begins_anew():
     assert merger.merge(other).sweeps == 1
 
 
+def test_points_that_are_nowhere_stay_nowhere():
+    merger = SweepMerger(Sweeps(2), known(1.0, 1.5))
+    nowhere = np.array([[np.nan, 1, 1, 1], [np.inf, 1, 1, 1], [1, -np.inf, 0, 1]], np.float32)
+    merger.merge(PointCloud(nowhere, S, "lidar"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = merger.merge(PointCloud(nowhere[:0], int(1.5 * S), "lidar")).cloud.points
+    assert made.shape == (3, 5)
+    assert not np.isfinite(made[:, :3]).all(axis=1).any()
+
+
 def test_clouds_without_points_and_without_intensity_merge():
-    merger = SweepMerger(SweepOptions(2), known(1.0, 1.5))
+    merger = SweepMerger(Sweeps(2), known(1.0, 1.5))
     merger.merge(PointCloud(np.zeros((0, 3), np.float32), S, "lidar"))
     made = merger.merge(PointCloud(np.ones((2, 3), np.float32), int(1.5 * S), "lidar"))
     assert made.sweeps == 2
     np.testing.assert_array_equal(made.cloud.points, [[1, 1, 1, 0, 0]] * 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.lists(st.sampled_from([0.3, 0.5, 0.9, 1.2, -0.4]), max_size=12))
+def test_a_merger_is_the_function_over_the_chain_before_a_cloud(count: int, steps: list[float]):
+    """Whatever jumps there are: each sweep continues the one before it, or begins anew."""
+    sweeps, tree = Sweeps(count), known(*range(-10, 30), memory_s=math.inf)
+    merger, held = SweepMerger(sweeps, tree), [seen(5.0)]
+    held += [seen(5.0 + sum(steps[: index + 1])) for index in range(len(steps))]
+    for index, cloud in enumerate(held):
+        chain: list[PointCloud] = []
+        while len(chain) < min(count - 1, index):
+            later, earlier = held[index - len(chain)], held[index - len(chain) - 1]
+            if not follows(later, earlier, sweeps):
+                break
+            chain.append(earlier)
+        made, wanted = merger.merge(cloud), merge_sweeps(cloud, chain, tree, sweeps)
+        np.testing.assert_array_equal(made.cloud.points, wanted.cloud.points)
+        assert (made.sweeps, made.warning) == (wanted.sweeps, None)
+        if count > 1:
+            ages = np.unique(made.cloud.points[:, 4])
+            assert len(ages) == made.sweeps
+            assert ages.max() <= 1.0

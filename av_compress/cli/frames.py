@@ -42,7 +42,7 @@ def add_frame_arguments(group: argparse._ArgumentGroup, otherwise: str = "") -> 
 
 
 def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
-    """Declare --topic and --intensity, of bags."""
+    """Declare --topic, --intensity, --fixed-frame and --odometry, of bags."""
     group.add_argument(
         "--topic",
         help="topic of a bag, of images or of point clouds as the task takes them; by default the "
@@ -53,6 +53,18 @@ def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="FIELD",
         help="field of a bag's point clouds that holds the intensity (default intensity); none: "
         "the model is told zeros",
+    )
+    group.add_argument(
+        "--fixed-frame",
+        metavar="FRAME",
+        help="where the task brings several sweeps together: a frame of a bag's /tf or odometry "
+        "that stands still while the vehicle moves (default odom)",
+    )
+    group.add_argument(
+        "--odometry",
+        metavar="TOPIC",
+        help="likewise: topic of a bag (nav_msgs/Odometry) that tells the motion, where /tf does "
+        "not",
     )
 
 
@@ -65,7 +77,8 @@ def open_topic(args: argparse.Namespace, path: Path, needs: FrameNeeds) -> BagFr
         needs: what frames the task takes.
 
     Raises:
-        ConfigError: --intensity with a task that takes images.
+        ConfigError: --intensity with a task that takes images, or --fixed-frame or --odometry
+            with one that takes single sweeps.
         DataError: there are no frames that can be used.
 
     """
@@ -76,7 +89,9 @@ def open_topic(args: argparse.Namespace, path: Path, needs: FrameNeeds) -> BagFr
         fields = {"intensity": (), "zeros": ("intensity",)}
     elif args.intensity is not None:
         fields = {"intensity": (args.intensity,)}
-    return open_bag(path, args.topic, needs, fields)
+    motion = {key: getattr(args, key) for key in ("fixed_frame", "odometry")}
+    given = {key: value for key, value in motion.items() if value is not None}
+    return open_bag(path, args.topic, needs, fields, given)
 
 
 def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
@@ -101,9 +116,9 @@ def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
     bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").is_file()
     if images is not None and not annotations:
         raise UsageError("--images goes with annotations in COCO form (--data FILE.json)")
-    for name in ("topic", "intensity"):
+    for name in ("topic", "intensity", "fixed_frame", "odometry"):
         if getattr(args, name) is not None and not bag:
-            raise UsageError(f"--{name} goes with a bag (--data BAG)")
+            raise UsageError(f"--{name.replace('_', '-')} goes with a bag (--data BAG)")
     if bag:
         return open_topic(args, path, needs)
     if annotations:

@@ -9,11 +9,13 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Protocol, cast
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TextIO, cast
 
 from av_compress import __version__
-from av_compress.errors import AvCompressError
+from av_compress.errors import AvCompressError, DataWarning
 from av_compress.progress import interruptible
 
 # Verbs in the order in which a user meets them; each is a module of this package.
@@ -69,6 +71,31 @@ def make_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def _warnings_told(verb: str) -> Iterator[None]:
+    """Print what data is warned of in one line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        show = warnings.showwarning
+
+        def tell(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, DataWarning):
+                text = " ".join(str(message).split())
+                print(f"av-compress {verb}: warning: {text}", file=sys.stderr)
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = tell
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -78,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = make_parser().parse_args(argv)
     try:
-        with interruptible():
+        with interruptible(), _warnings_told(args.verb):
             return int(args.run(args))
     except AvCompressError as error:
         message = " ".join(str(error).split())

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from av_compress.data.images import NS_PER_S
 from av_compress.data.points import fields_of
-from av_compress.data.ros_types import make_typestore, rosbags
+from av_compress.data.ros_types import long_type, make_typestore, rosbags
 from av_compress.errors import AvCompressError, UsageError
 from av_compress.fileio import atomic_directory, atomic_file
 from av_compress.tasks.base import ImageFrame
@@ -74,7 +74,7 @@ class BagWriter:
 
         Array fields take numpy arrays of their element type.
         """
-        return self._store.types[_long_type(type_name)](**fields)
+        return self._store.types[long_type(type_name)](**fields)
 
     def header(self, stamp_ns: int, frame_id: str) -> Any:
         """Make a std_msgs/Header."""
@@ -213,7 +213,3 @@ def _qos(latched: bool) -> Any:
         liveliness_lease_duration=forever,
         avoid_ros_namespace_conventions=False,
     )
-
-
-def _long_type(name: str) -> str:
-    return name if "/msg/" in name else name.replace("/", "/msg/")

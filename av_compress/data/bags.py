@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -54,7 +54,7 @@ def bag_topics(path: Path) -> tuple[BagTopic, ...]:
     """
     reader = _open(path)
     try:
-        return _topics(reader)
+        return topics_of(reader)
     finally:
         reader.close()
 
@@ -112,7 +112,7 @@ class BagFrames(Generic[FrameT]):
         self._store = make_typestore()
         self._reader = _open(path)
         try:
-            found = _choose_topic(_topics(self._reader), topic, kind, path)
+            found = _choose_topic(topics_of(self._reader), topic, kind, path)
         except AvCompressError:
             self._reader.close()
             raise
@@ -138,8 +138,7 @@ class BagFrames(Generic[FrameT]):
 
         The stamp is the header's, or the bag's time where the header has none.
         """
-        if not 0 <= index < self._count:
-            raise IndexError(f"{self.description} has {self._count} frames, not {index}")
+        self._check(index)
         if index < self._position:
             self._rewind(index)
         while True:
@@ -157,6 +156,10 @@ class BagFrames(Generic[FrameT]):
         if self._reader.is_open:
             self._reader.close()
 
+    def _check(self, index: int) -> None:
+        if not 0 <= index < self._count:
+            raise IndexError(f"{self.description} has {self._count} frames, not {index}")
+
     def _rewind(self, index: int) -> None:
         """Make message `index` or an earlier one the next to be read."""
         if not self._reader.is_open:
@@ -168,7 +171,9 @@ class BagFrames(Generic[FrameT]):
         else:
             index = 0
         self._position = index
-        self._messages = _messages(self._reader, self.topic, start, self._path, self._kind.types)
+        self._messages = raw_messages(
+            self._reader, {self.topic}, self._kind.types, self._path, start
+        )
 
     def _next(self) -> RawMessage:
         message = next(self._messages, None)
@@ -266,7 +271,8 @@ def _storage(path: Path) -> Path:
     )
 
 
-def _topics(reader: Any) -> tuple[BagTopic, ...]:
+def topics_of(reader: Any) -> tuple[BagTopic, ...]:
+    """List the topics of a bag that rosbags' reader has open."""
     topics: dict[str, BagTopic] = {}
     for connection in reader.connections:
         kind = short_type(connection.msgtype)
@@ -315,23 +321,41 @@ def _only_topic(
     return fitting[0]
 
 
-def _messages(
-    reader: Any, topic: str, start_ns: int | None, path: Path, types: Sequence[str]
+def raw_messages(
+    reader: Any,
+    topics: Collection[str],
+    types: Collection[str],
+    path: Path,
+    start_ns: int | None = None,
 ) -> Iterator[RawMessage]:
-    """Yield the messages of a topic from a bag time on."""
+    """Yield the messages of topics, of some types, in recorded order.
+
+    Args:
+        reader: rosbags' reader of the bag.
+        topics: their names.
+        types: of their messages, such as `sensor_msgs/msg/Image`.
+        path: of the bag.
+        start_ns: bag time of the first; None: from the start.
+
+    Raises:
+        DataError: the bag is damaged.
+
+    """
     connections = [
         connection
         for connection in reader.connections
-        if connection.topic == topic and connection.msgtype in types
+        if connection.topic in topics and connection.msgtype in types
     ]
+    if not connections:
+        return  # rosbags would take none for all.
     stream = reader.messages(connections, start=start_ns)
     try:
         for connection, time_ns, data in stream:
             yield connection.msgtype, time_ns, data
     except Exception as error:  # See _open.
         raise DataError(
-            f"bag {path} is damaged and cannot be read any further on topic {topic}: "
-            f"{_cause(error)}"
+            f"bag {path} is damaged and cannot be read any further on "
+            f"{', '.join(sorted(topics))}: {_cause(error)}"
         ) from error
     finally:
         with suppress(Exception):

@@ -41,3 +41,8 @@ def make_typestore() -> Any:
 def short_type(name: str) -> str:
     """Return `sensor_msgs/Image` for `sensor_msgs/msg/Image`."""
     return name.replace("/msg/", "/")
+
+
+def long_type(name: str) -> str:
+    """Return `sensor_msgs/msg/Image` for `sensor_msgs/Image`."""
+    return name if "/msg/" in name else name.replace("/", "/msg/")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from av_compress.data.bag_motion import MotionOptions
+from av_compress.data.bag_sweeps import BagSweeps
 from av_compress.data.bags import BagClouds, BagImages
 from av_compress.data.base import FrameSource
 from av_compress.data.clouds import COLUMNS, CloudFolder
@@ -52,6 +54,7 @@ def open_bag(
     topic: str | None,
     needs: FrameNeeds,
     fields: Mapping[str, Any] | None = None,
+    motion: Mapping[str, str] | None = None,
 ) -> BagImages | BagClouds:
     """Open the topic of a bag that has what a task takes.
 
@@ -60,17 +63,29 @@ def open_bag(
         topic: by default the bag's only one of that kind.
         needs: what frames the task takes.
         fields: which fields of point clouds hold what; see `points.PointOptions`.
+        motion: what tells the vehicle's motion; see `bag_motion.MotionOptions`.
 
     Raises:
-        ConfigError: `fields` of a bag whose images are taken, or wrong values in it.
-        DataError: see `bags.BagFrames`.
+        ConfigError: `fields` of a bag whose images are taken, or wrong values in it; `motion`
+            where the task does not bring several sweeps together.
+        DataError: see `bags.BagFrames` and `bag_sweeps.BagSweeps`.
 
     """
+    if motion and not needs.sweeps.several:
+        raise ConfigError(
+            f"source.{next(iter(motion))}: goes with clouds of several sweeps "
+            f"(task.input.sweeps.count), the task takes {needs.noun}s"
+            + " of one"
+            * (needs.type is PointCloud)
+        )
     if needs.type is ImageFrame:
         if fields:
             raise ConfigError("source.fields: goes with point clouds, the task takes images")
         return BagImages(path, topic)
-    return BagClouds(path, topic, PointOptions(channels=len(needs.columns), **(fields or {})))
+    options = PointOptions(channels=len(needs.sweep_columns), **(fields or {}))
+    if not needs.sweeps.several:
+        return BagClouds(path, topic, options)
+    return BagSweeps(path, topic, options, needs.sweeps, MotionOptions(**(motion or {})))
 
 
 _Opener = Callable[[Mapping[str, Any], Path, FrameNeeds], FrameSource]
@@ -85,10 +100,14 @@ def _coco(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSour
 
 
 def _bag(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
-    return open_bag(base / config["path"], config.get("topic"), needs, config.get("fields"))
+    motion = {key: config[key] for key in ("fixed_frame", "odometry") if key in config}
+    return open_bag(
+        base / config["path"], config.get("topic"), needs, config.get("fields"), motion
+    )
 
 
 def _kitti(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
+    _check_single(config, needs)
     split = config.get("split")
     return KittiFolder(
         base / config["path"],
@@ -98,7 +117,19 @@ def _kitti(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSou
 
 
 def _clouds(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
+    _check_single(config, needs)
     return CloudFolder(base / config["path"], config.get("columns", COLUMNS), needs.columns)
+
+
+def _check_single(config: Mapping[str, Any], needs: FrameNeeds) -> None:
+    """Refuse clouds that do not follow one another for a task that wants several sweeps."""
+    if needs.sweeps.several:
+        raise ConfigError(
+            f"source.type: {config['type']!r} holds single sweeps, without stamps and the "
+            f"vehicle's motion; the task brings {needs.sweeps.count} together "
+            "(task.input.sweeps.count), as the model is served: take a bag (type: bag) that holds "
+            "/tf or odometry beside the clouds"
+        )
 
 
 # What each type of source can give, and how it is opened for that.

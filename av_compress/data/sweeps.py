@@ -5,32 +5,24 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from av_compress.data.transforms import NS_PER_S, NoTransformError, Transforms
-from av_compress.tasks.base import PointCloud
-from av_compress.tensors import Array
+from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
+from av_compress.tasks.base import PointCloud, Sweeps
+
+Points = npt.NDArray[np.float32]
 
 # x, y, z, intensity, and then the time.
 _TIME = 4
 
 
-@dataclass(frozen=True)
-class SweepOptions:
-    """Which sweeps are brought together.
-
-    Attributes:
-        count: sweeps in all, at least 1; 1 needs no transforms.
-        fixed_frame: a frame that stands still while the vehicle moves, such as `odom` or `map`.
-        max_age_s: an older sweep is left out.
-
-    """
-
-    count: int = 1
-    fixed_frame: str = "odom"
-    max_age_s: float = 1.0
+# A frame that stands still while the vehicle moves.
+FIXED_FRAME = "odom"
 
 
 @dataclass(frozen=True)
@@ -50,25 +42,101 @@ class Merged:
     warning: str | None = None
 
 
+class Stamped(Protocol):
+    """When and where a sweep was measured; see `PointCloud`."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """See `PointCloud`."""
+        ...
+
+    @property
+    def frame_id(self) -> str:
+        """See `PointCloud`."""
+        ...
+
+
+def follows(later: Stamped, earlier: Stamped, sweeps: Sweeps) -> bool:
+    """Tell whether a sweep continues the one before it.
+
+    A jump of the clock, back or by more than the largest age, or another frame begins anew: no
+    sweep is brought together with one from before that.
+    """
+    apart_s = age_s(later, earlier)
+    return 0 < apart_s <= sweeps.max_age_s and later.frame_id == earlier.frame_id
+
+
+def age_s(newest: Stamped, sweep: Stamped) -> float:
+    """Return how old a sweep is when the newest comes, in seconds."""
+    return (newest.stamp_ns - sweep.stamp_ns) / NS_PER_S
+
+
+def merge_sweeps(
+    cloud: PointCloud,
+    past: Sequence[PointCloud],
+    transforms: Transforms,
+    sweeps: Sweeps,
+    fixed_frame: str = FIXED_FRAME,
+) -> Merged:
+    """Bring earlier sweeps to a cloud.
+
+    Args:
+        cloud: the newest sweep; float32 [n, 3 or more].
+        past: the `sweeps.count - 1` before it, or as many as there are, the newest first; each
+            `follows` the one before it.
+        transforms: where the clouds' frame was in the fixed frame, at the clouds' stamps.
+        sweeps: how many are brought together, and how old they may be. A single one is returned
+            as it is.
+        fixed_frame: a frame that stands still while the vehicle moves, such as `odom` or `map`.
+
+    Returns:
+        The cloud with float32 [m, 5]: x, y, z, intensity, and the sweep's age in seconds. A sweep
+        for which a transform is not known is left out, which a warning says.
+
+    """
+    if not sweeps.several:
+        return Merged(cloud, 1)
+    young = [one for one in past if age_s(cloud, one) <= sweeps.max_age_s]
+    motions, missing = _motions(cloud, young, transforms, fixed_frame)
+    count = 1 + len(motions)
+    warning = None
+    if missing is not None:
+        way = f"from {fixed_frame!r} to {cloud.frame_id!r}"
+        served = f"{count} of {len(past) + 1} sweeps are served"
+        warning = f"no ego motion {way}: {missing}; {served}"
+    total = len(cloud) + sum(len(one) for one, _ in motions)
+    points = np.zeros((total, _TIME + 1), np.float32)
+    _put(points[: len(cloud)], cloud)
+    begin = len(cloud)
+    for one, motion in motions:
+        part = points[begin : begin + len(one)]
+        _put(part, one)
+        part[:, _TIME] = age_s(cloud, one)
+        motion.move(part)
+        begin += len(one)
+    return Merged(replace(cloud, points=points), count, warning)
+
+
 class SweepMerger:
     """Holds the last sweeps. Not thread-safe.
 
     A sweep for which no transform is known yet is served alone, at once: it is brought in later,
-    when its transform has come. A jump of the clock, back or by more than the largest age, or
-    another frame begins anew.
+    when its transform has come. What does not follow the last sweep begins anew; see `follows`.
     """
 
-    def __init__(self, options: SweepOptions, transforms: Transforms) -> None:
+    def __init__(
+        self, sweeps: Sweeps, transforms: Transforms, fixed_frame: str = FIXED_FRAME
+    ) -> None:
         """Prepare.
 
         Args:
-            options: which sweeps are brought together.
+            sweeps: which sweeps are brought together.
             transforms: is kept up to date by somebody else.
+            fixed_frame: see `merge_sweeps`.
 
         """
-        self._options = options
-        self._transforms = transforms
-        self._past: deque[PointCloud] = deque(maxlen=max(0, options.count - 1))
+        self._sweeps, self._transforms, self._fixed_frame = sweeps, transforms, fixed_frame
+        self._past: deque[PointCloud] = deque(maxlen=max(0, sweeps.count - 1))
 
     def clear(self) -> None:
         """Forget all sweeps."""
@@ -81,56 +149,38 @@ class SweepMerger:
             cloud: newer than the last, of the same frame.
 
         """
-        if self._options.count == 1:
-            return Merged(cloud, 1)
-        self._forget(cloud)
-        newest = _timed(cloud, 0.0)
-        brought, missing = self._brought(cloud)
-        parts, there = [newest.points, *brought], len(self._past) + 1
-        self._past.appendleft(cloud)
-        warning = None
-        if missing is not None:
-            way = f"from {self._options.fixed_frame!r} to {cloud.frame_id!r}"
-            warning = f"no ego motion {way}: {missing}; {len(parts)} of {there} sweeps are served"
-        return Merged(replace(newest, points=np.concatenate(parts)), len(parts), warning)
-
-    def _forget(self, cloud: PointCloud) -> None:
-        if not self._past:
-            return
-        last = self._past[0]
-        apart_s = (cloud.stamp_ns - last.stamp_ns) / NS_PER_S
-        if apart_s <= 0 or apart_s > self._options.max_age_s or cloud.frame_id != last.frame_id:
+        if self._past and not follows(cloud, self._past[0], self._sweeps):
             self.clear()
+        merged = merge_sweeps(
+            cloud, tuple(self._past), self._transforms, self._sweeps, self._fixed_frame
+        )
+        self._past.appendleft(cloud)
+        return merged
 
-    def _brought(self, cloud: PointCloud) -> tuple[list[Array], NoTransformError | None]:
-        """Return the past sweeps in the new one's place, and why some are missing."""
-        past = [(one, (cloud.stamp_ns - one.stamp_ns) / NS_PER_S) for one in self._past]
-        past = [(one, age_s) for one, age_s in past if age_s <= self._options.max_age_s]
-        if not past:
-            return [], None
-        fixed, frame = self._options.fixed_frame, cloud.frame_id
-        brought: list[Array] = []
-        missing: NoTransformError | None = None
+
+def _motions(
+    cloud: PointCloud, past: Sequence[PointCloud], transforms: Transforms, fixed_frame: str
+) -> tuple[list[tuple[PointCloud, Transform]], NoTransformError | None]:
+    """Return past sweeps with their way to the new one's place, and why some are missing."""
+    if not past:
+        return [], None
+    found: list[tuple[PointCloud, Transform]] = []
+    missing: NoTransformError | None = None
+    try:
+        back = transforms.lookup(cloud.frame_id, fixed_frame, cloud.stamp_ns)
+    except NoTransformError as error:
+        return [], error
+    for one in past:
         try:
-            back = self._transforms.lookup(frame, fixed, cloud.stamp_ns)
+            there = transforms.lookup(fixed_frame, cloud.frame_id, one.stamp_ns)
         except NoTransformError as error:
-            return [], error
-        for one, age_s in past:
-            try:
-                motion = back @ self._transforms.lookup(fixed, frame, one.stamp_ns)
-            except NoTransformError as error:
-                missing = missing or error
-                continue
-            points = _timed(one, age_s).points
-            motion.move(points)
-            brought.append(points)
-        return brought, missing
+            missing = missing or error
+            continue
+        found.append((one, back @ there))
+    return found, missing
 
 
-def _timed(cloud: PointCloud, age_s: float) -> PointCloud:
-    """Return a cloud whose fifth column is its sweep's age in seconds."""
-    points = np.zeros((len(cloud), _TIME + 1), np.float32)
+def _put(points: Points, cloud: PointCloud) -> None:
+    """Write a cloud's x, y, z and intensity, as far as it has them."""
     columns = min(_TIME, cloud.points.shape[1])
     points[:, :columns] = cloud.points[:, :columns]
-    points[:, _TIME] = age_s
-    return replace(cloud, points=points)

@@ -15,7 +15,7 @@ from av_compress.data.detections import label_info_fields
 from av_compress.data.detections3d import detections3d_to_fields
 from av_compress.data.merging import MergeOptions, merge_clouds
 from av_compress.data.points import PointOptions, cloud_from_message
-from av_compress.data.sweeps import SweepMerger, SweepOptions
+from av_compress.data.sweeps import SweepMerger
 from av_compress.errors import ConfigError
 from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.detections import label_info_message
@@ -25,12 +25,11 @@ from av_compress.nodes.process import run_node
 from av_compress.nodes.roles import Gathered, Gathering, each_alone
 from av_compress.nodes.ros import message_class
 from av_compress.nodes.topics import Advertise, latched_qos
-from av_compress.tasks.base import Detections3D, PointCloud, Task
+from av_compress.tasks.base import Detections3D, PointCloud, Sweeps, Task
 from av_compress.telemetry.windows import NS_PER_MS, NS_PER_S
 
 _SAMPLE_POINTS = 50_000
 _SAMPLE_EXTENT_M = 60.0
-_TIME_COLUMN = 4
 
 
 class LidarOutputs:
@@ -82,7 +81,8 @@ class LidarReader:
     def __init__(
         self,
         points: PointOptions,
-        sweeps: SweepOptions,
+        sweeps: Sweeps,
+        fixed_frame: str,
         merge: MergeOptions | None,
         warn: Callable[[str], None],
     ) -> None:
@@ -90,16 +90,17 @@ class LidarReader:
 
         Args:
             points: which fields of a message are read.
-            sweeps: which sweeps are brought together.
+            sweeps: which sweeps are brought together, as the task says.
+            fixed_frame: see `data.sweeps.merge_sweeps`.
             merge: how clouds of several LiDARs are; None where there is one.
             warn: is told why some are missing.
 
         """
         self._points, self._merge, self._warn = points, merge, warn
-        self._motion = Motion(warn) if sweeps.count > 1 or merge is not None else None
+        self._motion = Motion(warn) if sweeps.several or merge is not None else None
         self._sweeps = None
-        if self._motion is not None and sweeps.count > 1:
-            self._sweeps = SweepMerger(sweeps, self._motion.transforms)
+        if self._motion is not None and sweeps.several:
+            self._sweeps = SweepMerger(sweeps, self._motion.transforms, fixed_frame)
 
     def read(self, message: Any) -> PointCloud:
         """Return the cloud in a PointCloud2."""
@@ -173,34 +174,28 @@ class LidarDetectorRole:
     def make_reader(
         self, task: Task[Any, Any], parameters: Mapping[str, Any], warn: Callable[[str], None]
     ) -> LidarReader:
-        """Return what reads clouds.
+        """Return what reads clouds of as many sweeps as the task wants.
 
         Raises:
-            ConfigError: several sweeps are asked for, and the model is told no time, or a ring,
-                which is one sweep's own.
+            ConfigError: LiDARs are named twice, or a frame that is needed is not.
 
         """
-        columns = len(task.frame_needs.columns)
-        section = parameters["sweeps"]
-        sweeps = SweepOptions(section["count"], section["fixed_frame"], section["max_age_s"])
-        if sweeps.count > 1 and columns <= _TIME_COLUMN:
+        needs = task.frame_needs
+        if needs.sweeps.several and not parameters["motion"]["fixed_frame"]:
             raise ConfigError(
-                f"parameter sweeps.count is {sweeps.count}, but the bundle's model is told no "
-                "time of its points: it was trained on single sweeps; set it to 1"
-            )
-        if sweeps.count > 1 and columns > _TIME_COLUMN + 1:
-            raise ConfigError(
-                f"parameter sweeps.count is {sweeps.count}, but the bundle's model is told the "
-                "rings of its points, which several sweeps do not have in common; set it to 1"
+                "parameter motion.fixed_frame is empty, but the bundle's model takes "
+                f"{needs.sweeps.count} sweeps together: name a frame that stands still, such as "
+                "odom"
             )
         fields = parameters["points"]
         points = PointOptions(
-            channels=_TIME_COLUMN if sweeps.count > 1 else columns,
+            channels=len(needs.sweep_columns),
             intensity=_named(fields["intensity"]),
             time=_named(fields["time"]),
             zeros=_named(fields["zeros"]),
         )
-        return LidarReader(points, sweeps, _merge_options(parameters), warn)
+        fixed_frame, merge = parameters["motion"]["fixed_frame"], _merge_options(parameters)
+        return LidarReader(points, needs.sweeps, fixed_frame, merge, warn)
 
     def make_outputs(
         self, advertise: Advertise, task: Task[Any, Any], parameters: Mapping[str, Any]
@@ -223,7 +218,7 @@ def _merge_options(parameters: Mapping[str, Any]) -> MergeOptions | None:
         )
     return MergeOptions(
         section["frame"],
-        parameters["sweeps"]["fixed_frame"],
+        parameters["motion"]["fixed_frame"],
         section["max_apart_ms"] * NS_PER_MS / NS_PER_S,
     )
 

@@ -9,9 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from av_compress.data.images import stamp_of
+from av_compress.data.motion_messages import (
+    ODOMETRY,
+    TF,
+    TF_STATIC_TOPIC,
+    TF_TOPIC,
+    MotionMessages,
+)
 from av_compress.data.transforms import Transform, Transforms
-from av_compress.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -68,43 +73,16 @@ class Motion:
         """Hear nothing yet.
 
         Args:
-            warn: is told of messages that hold no transform.
+            warn: is told of transforms that are none.
 
         """
         self.transforms = SharedTransforms()
-        self._warn = warn
+        self._messages = MotionMessages(self.transforms, warn)
 
     def listeners(self) -> list[Listener]:
         """Return what is to be heard."""
         return [
-            Listener("~/input/odometry", "nav_msgs/Odometry", False, self._odometry),
-            Listener("/tf", "tf2_msgs/TFMessage", False, self._tf),
-            Listener("/tf_static", "tf2_msgs/TFMessage", True, self._tf_static),
+            Listener("~/input/odometry", ODOMETRY, False, self._messages.odometry),
+            Listener(TF_TOPIC, TF, False, self._messages.tf),
+            Listener(TF_STATIC_TOPIC, TF, True, self._messages.tf_static),
         ]
-
-    def _odometry(self, message: Any) -> None:
-        self._add(message.header, message.child_frame_id, message.pose.pose, "position")
-
-    def _tf(self, message: Any) -> None:
-        for one in message.transforms:
-            self._add(one.header, one.child_frame_id, one.transform, "translation")
-
-    def _tf_static(self, message: Any) -> None:
-        for one in message.transforms:
-            transform = self._transform(one.transform, "translation")
-            if transform is not None:
-                self.transforms.add_static(one.header.frame_id, one.child_frame_id, transform)
-
-    def _add(self, header: Any, child: str, pose: Any, place: str) -> None:
-        transform = self._transform(pose, place)
-        if transform is not None:
-            self.transforms.add(header.frame_id, child, stamp_of(header), transform)
-
-    def _transform(self, pose: Any, place: str) -> Transform | None:
-        offset = getattr(pose, place)
-        turn = getattr(pose, "rotation", None) or pose.orientation
-        try:
-            return Transform.of((offset.x, offset.y, offset.z), (turn.x, turn.y, turn.z, turn.w))
-        except DataError as error:
-            self._warn(str(error))
-            return None

@@ -147,23 +147,52 @@ class Detections3D:
 
 
 @dataclass(frozen=True)
+class Sweeps:
+    """How many sweeps of a LiDAR a cloud is brought together from.
+
+    Attributes:
+        count: sweeps in all, the newest among them, at least 1.
+        max_age_s: an older sweep is left out; a longer gap between two begins anew.
+
+    """
+
+    count: int = 1
+    max_age_s: float = 1.0
+
+    @property
+    def several(self) -> bool:
+        """Whether there is anything to bring together."""
+        return self.count > 1
+
+
+@dataclass(frozen=True)
 class FrameNeeds:
     """What frames a task takes.
 
     Attributes:
         type: `ImageFrame` or `PointCloud`.
         columns: of a cloud's points, the first ones of x, y, z, intensity, time and ring.
+        sweeps: that a cloud is brought together from.
 
     """
 
     type: type[Any]
     columns: Sequence[str] = ()
+    sweeps: Sweeps = field(default_factory=Sweeps)
+
+    @property
+    def sweep_columns(self) -> Sequence[str]:
+        """The columns that a single sweep brings: of several, the time is told by their ages."""
+        return self.columns[:_TIME_COLUMN] if self.sweeps.several else self.columns
 
     @property
     def noun(self) -> str:
         """What people call one of them."""
         return FRAME_NOUNS[self.type]
 
+
+# Of a cloud's points: behind x, y, z and intensity.
+_TIME_COLUMN = 4
 
 FRAME_NOUNS: Mapping[type[Any], str] = {ImageFrame: "image", PointCloud: "point cloud"}
 IMAGES = FrameNeeds(ImageFrame)

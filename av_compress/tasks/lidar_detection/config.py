@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from av_compress.errors import ConfigError
+from av_compress.tasks.base import Sweeps
 from av_compress.tasks.detection import json_values
 from av_compress.tasks.lidar_detection.encoders import EncoderConfig, parse_encoder
 from av_compress.tasks.lidar_detection.grid import Grid
@@ -31,6 +32,7 @@ class InputConfig:
         encoder: what the model is told of the points.
         intensity_scale: what intensities are multiplied by.
         ego_box: points in it are dropped.
+        sweeps: that a cloud is brought together from.
 
     """
 
@@ -40,6 +42,7 @@ class InputConfig:
     encoder: EncoderConfig
     intensity_scale: float = 1.0
     ego_box: Box | None = None
+    sweeps: Sweeps = field(default_factory=Sweeps)
 
     @cached_property
     def grid(self) -> Grid:
@@ -62,6 +65,7 @@ class InputConfig:
             encoder=parse_encoder(config["encoder"]),
             intensity_scale=float(config.get("intensity_scale", 1.0)),
             ego_box=None if box is None else Box(_triple(box["lower"]), _triple(box["upper"])),
+            sweeps=_sweeps(config.get("sweeps", {})),
         )
         try:
             found.grid  # noqa: B018
@@ -177,6 +181,14 @@ class LidarDetectionConfig:
 def _triple(values: list[float]) -> tuple[float, float, float]:
     first, second, third = map(float, values)
     return first, second, third
+
+
+def _sweeps(config: Mapping[str, Any]) -> Sweeps:
+    default = Sweeps()
+    return Sweeps(
+        int(config.get("count", default.count)),
+        float(config.get("max_age_s", default.max_age_s)),
+    )
 
 
 def _radii(radii: Mapping[str, float], class_names: tuple[str, ...]) -> tuple[float, ...]:

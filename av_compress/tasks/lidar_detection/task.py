@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from av_compress.errors import FrameError, ModelError
-from av_compress.tasks.base import Detections3D, FrameNeeds, PointCloud, Prepared
+from av_compress.errors import ConfigError, FrameError, ModelError
+from av_compress.tasks.base import Detections3D, FrameNeeds, PointCloud, Prepared, Sweeps
 from av_compress.tasks.camera_detection.outputs import Bound, bind
 from av_compress.tasks.detection import DetectionTask, computable
 from av_compress.tasks.lidar_detection.config import KIND, LidarDetectionConfig
@@ -66,6 +66,7 @@ class LidarDetection(DetectionTask[LidarDetectionConfig]):
         settings.head.check(settings.class_names)
         self._encoder = settings.input.encoder.make(settings.input.grid)
         self.point_columns: Sequence[str] = POINT_CHANNELS[: self._encoder.columns]
+        _check_sweeps(settings.input.sweeps, self.point_columns)
         self._plane = Plane(settings.input.grid, self._encoder.rows_along, settings.class_names)
         self._family = FAMILIES[settings.head.type]
         self._forms = self._family.forms(settings.head, self._plane)
@@ -83,8 +84,8 @@ class LidarDetection(DetectionTask[LidarDetectionConfig]):
 
     @property
     def frame_needs(self) -> FrameNeeds:
-        """Clouds with as many columns as the model is told of; see `Task`."""
-        return FrameNeeds(PointCloud, self.point_columns)
+        """Clouds of so many sweeps, with the columns that the model is told of; see `Task`."""
+        return FrameNeeds(PointCloud, self.point_columns, self.settings.input.sweeps)
 
     def preprocess_config(self) -> dict[str, Any]:
         """Return the kind and the input; see `Task.preprocess_config`."""
@@ -212,6 +213,28 @@ class LidarDetection(DetectionTask[LidarDetectionConfig]):
         )
         note = f" ({self._family.note})" if self._family.note else ""
         return bind(outputs, self._forms, names, head + note)
+
+
+def _check_sweeps(sweeps: Sweeps, columns: Sequence[str]) -> None:
+    """Refuse several sweeps for a model that is told no time, or what is one sweep's own.
+
+    Raises:
+        ConfigError: see above.
+
+    """
+    if not sweeps.several:
+        return
+    where = f"task.input.sweeps.count: {sweeps.count} is not allowed"
+    if "time" not in columns:
+        raise ConfigError(
+            f"{where}: the model is told no time of its points, so that it cannot tell one sweep "
+            "from another; name time in task.input.encoder.features, or set it to 1"
+        )
+    if "ring" in columns:
+        raise ConfigError(
+            f"{where}: the model is told the rings of its points, which several sweeps do not "
+            "have in common; set it to 1"
+        )
 
 
 def _takes(found: TensorSpec, made: TensorSpec) -> bool:

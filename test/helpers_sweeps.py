@@ -1,0 +1,266 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded drives: clouds, tf and odometry, and a model that sees how old points are.
+
+The vehicle drives a curve. Its LiDAR sits askew, a metre ahead and two up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from test_bundle import manifest
+
+from av_compress.data.bag_writer import BagWriter
+from av_compress.data.motion_messages import MotionMessages
+from av_compress.data.points import PointOptions, cloud_from_message
+from av_compress.data.ros_types import make_typestore, rosbags
+from av_compress.data.sweeps import SweepMerger
+from av_compress.data.transforms import Transforms
+from av_compress.errors import FrameError
+from av_compress.tasks.base import PointCloud, Sweeps
+from av_compress.tasks.lidar_detection import LidarDetection
+
+S = 1_000_000_000
+START_NS = 1_700_000_000 * S
+POINTS, ODOMETRY = "/lidar/points", "/vehicle/odometry"
+MOUNT = (1.0, 0.2, 2.0, 0.3)  # x, y, z and yaw of the LiDAR on the vehicle.
+KIND = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4"), ("ring", "<u2")])
+
+
+def pose(second: float) -> tuple[float, float, float, float]:
+    """Return x, y, z and yaw of the vehicle: linear, so that what lies between is exact."""
+    return (100 + 4 * second, -50 + 0.5 * second, 0.1 * second, 0.05 * second)
+
+
+def matrix(place: tuple[float, float, float, float]) -> np.ndarray:
+    """Return a place as float64 [4, 4]."""
+    x, y, z, yaw = place
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    return np.array([[cos, -sin, 0, x], [sin, cos, 0, y], [0, 0, 1, z], [0, 0, 0, 1]])
+
+
+def lidar(second: float) -> np.ndarray:
+    return matrix(pose(second)) @ matrix(MOUNT)
+
+
+def points(number: int, count: int = 20) -> np.ndarray:
+    """Return what a sweep holds, KIND [n]: others in each, and not always as many."""
+    rng = np.random.default_rng(number)
+    made = np.zeros(count + number % 3, KIND)
+    for name, low, high in (("x", -20, 20), ("y", -20, 20), ("z", -2, 2), ("intensity", 0, 1)):
+        made[name] = rng.uniform(low, high, len(made))
+    return made
+
+
+def turn(writer: BagWriter, yaw: float) -> Any:
+    return writer.message(
+        "geometry_msgs/Quaternion", x=0.0, y=0.0, z=math.sin(yaw / 2), w=math.cos(yaw / 2)
+    )
+
+
+def stamp(seconds: float) -> int:
+    return START_NS + round(seconds * S)
+
+
+def write_tf(
+    writer: BagWriter, topic: str, parent: str, child: str, place: Sequence[float], second: float
+) -> None:
+    x, y, z, yaw = map(float, place)
+    transform = writer.message(
+        "geometry_msgs/Transform",
+        translation=writer.message("geometry_msgs/Vector3", x=x, y=y, z=z),
+        rotation=turn(writer, yaw),
+    )
+    one = writer.message(
+        "geometry_msgs/TransformStamped",
+        header=writer.header(stamp(second), parent),
+        child_frame_id=child,
+        transform=transform,
+    )
+    message = writer.message("tf2_msgs/TFMessage", transforms=[one])
+    writer.write(topic, message, stamp(second), latched=topic == "/tf_static")
+
+
+def write_odometry(writer: BagWriter, second: float) -> None:
+    x, y, z, yaw = pose(second)
+    zero = writer.message("geometry_msgs/Vector3", x=0.0, y=0.0, z=0.0)
+    message = writer.message(
+        "nav_msgs/Odometry",
+        header=writer.header(stamp(second), "odom"),
+        child_frame_id="base",
+        pose=writer.message(
+            "geometry_msgs/PoseWithCovariance",
+            pose=writer.message(
+                "geometry_msgs/Pose",
+                position=writer.message("geometry_msgs/Point", x=x, y=y, z=z),
+                orientation=turn(writer, yaw),
+            ),
+            covariance=np.zeros(36),
+        ),
+        twist=writer.message(
+            "geometry_msgs/TwistWithCovariance",
+            twist=writer.message("geometry_msgs/Twist", linear=zero, angular=zero),
+            covariance=np.zeros(36),
+        ),
+    )
+    writer.write(ODOMETRY, message, stamp(second))
+
+
+class Recorder(BagWriter):
+    """Writes messages a millisecond apart, whatever their stamps: in the order they are given."""
+
+    _recorded = 0
+
+    def write(self, topic: str, message: Any, time_ns: int, latched: bool = False) -> None:
+        self._recorded += 1
+        super().write(topic, message, START_NS + self._recorded * S // 1000, latched)
+
+
+def write_drive(
+    path: Path,
+    seconds: Sequence[float],
+    moving: Sequence[float] | None = None,
+    odometry: bool = False,
+    cloud: Callable[[BagWriter, int, float], None] | None = None,
+) -> Path:
+    """Write a drive.
+
+    Args:
+        path: of the bag.
+        seconds: when its clouds are measured.
+        moving: when motion is told; by default every 0.1 s, before the clouds of that time.
+        odometry: whether odometry tells it, else /tf.
+        cloud: writes cloud `index` of a second; by default `write_cloud`.
+
+    """
+    if moving is None:
+        moving = [n / 10 for n in range(int(min(seconds) * 10), int(max(seconds) * 10) + 2)]
+    events = [(second, 0, 0) for second in moving]
+    events += [(second, 1, index) for index, second in enumerate(seconds)]
+    with Recorder(path) as writer:
+        write_tf(writer, "/tf_static", "base", "lidar", MOUNT, min(seconds))
+        # Where the clouds' clock jumps, all motion comes first.
+        ordered = sorted(events) if list(seconds) == sorted(seconds) else events
+        for second, is_cloud, index in ordered:
+            if is_cloud:
+                (cloud or write_cloud)(writer, index, second)
+            elif odometry:
+                write_odometry(writer, second)
+            else:
+                write_tf(writer, "/tf", "odom", "base", pose(second), second)
+    return path
+
+
+def write_cloud(writer: BagWriter, index: int, second: float) -> None:
+    writer.write_cloud(POINTS, points(index), stamp(second), "lidar")
+
+
+def messages(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield topic and message of a bag, in recorded order."""
+    store = make_typestore()
+    with rosbags("rosbag2").Reader(path) as reader:
+        for connection, _, data in reader.messages():
+            yield connection.topic, store.deserialize_cdr(data, connection.msgtype)
+
+
+def streamed(path: Path, sweeps: Sweeps) -> list[PointCloud | None]:
+    """Return what a node makes of a bag's messages, one after the other; None: skipped."""
+    transforms = Transforms()
+    heard = MotionMessages(transforms, lambda text: None)
+    receive = {"/tf": heard.tf, "/tf_static": heard.tf_static, ODOMETRY: heard.odometry}
+    merger, made = SweepMerger(sweeps, transforms), []
+    for topic, message in messages(path):
+        if topic != POINTS:
+            receive[topic](message)
+            continue
+        try:
+            cloud = cloud_from_message(message, PointOptions())
+        except FrameError:
+            made.append(None)
+        else:
+            made.append(merger.merge(cloud).cloud)
+    return made
+
+
+# Cells of 1 m; an object of 1 m in each that holds points of an earlier sweep, whose score is the
+# age of the oldest.
+TASK = {
+    "kind": "lidar_detection",
+    "class_names": ["thing"],
+    "input": {
+        "lower": [-32, -32, -4],
+        "upper": [32, 32, 4],
+        "voxel_size": [1, 1, 8],
+        "encoder": {
+            "type": "voxels",
+            "features": ["x", "y", "z", "time"],
+            "max_points": 64,
+            "max_voxels": 4096,
+        },
+        "sweeps": {"count": 3},
+    },
+    "head": {
+        "type": "center",
+        "stride": 1,
+        "activation": "none",
+        "peaks": False,
+        "outputs": {"heatmap": "heatmap", "reg": "reg"},
+        "maps": {"reg": ["dx", "dy", "z", "log_length", "log_width", "log_height", "sin", "cos"]},
+    },
+    "score_threshold": 0.05,
+    "nms": {"type": "none"},
+}
+
+
+def age_detector() -> bytes:
+    reg = np.zeros((1, 8, 64, 64), np.float32)
+    reg[:, [0, 1, 7]] = np.array([0.5, 0.5, 1.0], np.float32)[:, None, None]
+    constants = {
+        "three": np.array([3]),
+        "four": np.array([4]),
+        "two": np.array([2]),
+        "one": np.array([1]),
+        "shape": np.array([1, 1, 64, 64]),
+        "plane": np.zeros(4096, np.float32),
+        "r": reg,
+    }
+    nodes = [
+        helper.make_node("Slice", ["voxels", "three", "four", "two"], ["times"]),
+        helper.make_node("ReduceMax", ["times"], ["oldest"], axes=[1, 2], keepdims=0),
+        helper.make_node("Unsqueeze", ["indices", "one"], ["places"]),
+        helper.make_node("ScatterND", ["plane", "places", "oldest"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["heatmap"]),
+        helper.make_node("Sub", ["heatmap", "heatmap"], ["zero"]),
+        helper.make_node("Add", ["zero", "r"], ["reg"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "ages",
+        [
+            helper.make_tensor_value_info("voxels", TensorProto.FLOAT, ["v", 64, 4]),
+            helper.make_tensor_value_info("indices", TensorProto.INT64, ["v"]),
+        ],
+        [
+            helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, [1, 1, 64, 64]),
+            helper.make_tensor_value_info("reg", TensorProto.FLOAT, [1, 8, 64, 64]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def write_age_bundle(root: Path) -> Path:
+    model = age_detector()
+    (root / "cpu").mkdir(parents=True)
+    (root / "cpu/model.onnx").write_bytes(model)
+    task = LidarDetection.from_config(TASK).config()
+    (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
+    return root
