@@ -402,6 +402,8 @@ def test_a_token_that_leads_nowhere_is_named(folder, table, token, key, other):
         ("ego_pose", "pose of scene-0001 0 lidar key", {"rotation": [0, 0, 0, 0]}, "other than 0"),
         ("ego_pose", "pose of scene-0001 0 lidar key", {"rotation": [1, 0, 0]}, "of 4 finite"),
         ("calibrated_sensor", "lidar set", {"translation": [0, 0, math.nan]}, "of 3 finite"),
+        ("calibrated_sensor", "lidar set", {"translation": [0, 0, 10**400]}, "of 3 finite"),
+        ("calibrated_sensor", "lidar set", {"translation": [0, True, 0]}, "of 3 finite"),
         ("sample_annotation", "scene-0001 1: moving", {"size": [2, 0, 1]}, "metres over 0"),
         ("sample_annotation", "scene-0001 1: moving", {"num_lidar_pts": -1}, "whole number"),
         ("sample_annotation", "scene-0001 1: moving", {"num_lidar_pts": True}, "whole number"),
