@@ -26,6 +26,8 @@ CATEGORIES = (
     "animal",
 )
 STEP_US = 500_000
+START_US = 1_532_402_927_647_951
+CAR = (4.0, 2.0, 1.5)
 # The LiDAR looks along its y axis, as nuScenes' does: x is to the right.
 RIGHT_LEFT = np.array([[0, 1, 0, 0.9], [-1, 0, 0, 0.1], [0, 0, 1, 1.8], [0, 0, 0, 1.0]])
 
@@ -206,3 +208,31 @@ def _annotation(thing: Thing, instance: str, sample: str) -> dict[str, Any]:
         "prev": "",
         "next": "",
     }
+
+
+def pose(step: int) -> np.ndarray:
+    """Return where the vehicle is: it drives 5 m a step, on a slope, and turns by 0.1."""
+    return at(1000 + 5 * step, 500 + step, 2, 0.7 + 0.1 * step, 0.03, -0.02)
+
+
+def car_place(step: int) -> np.ndarray:
+    return at(1020 + 3 * step, 512 - 2 * step, 2.5, -0.4)
+
+
+def drive(steps: int = 3) -> list[Shot]:
+    rng = np.random.default_rng(steps)
+    return [
+        Shot(
+            START_US + step * STEP_US,
+            pose(step),
+            rng.uniform(-50, 255, (7, 5)).astype(np.float32),
+            [
+                Thing("moving", "vehicle.car", car_place(step), CAR),
+                Thing("cone", "movable_object.trafficcone", at(1015, 505, 2), (0.4, 0.3, 1.0)),
+                Thing("dog", "animal", at(1010, 505, 2), (0.5, 0.3, 0.4)),
+                Thing("hidden", "vehicle.truck", at(1030, 505, 2), (9, 3, 4), lidar=0),
+                Thing("by radar", "vehicle.truck", at(1030, 515, 2), (8, 2, 3), lidar=0, radar=1),
+            ],
+        )
+        for step in range(steps)
+    ]

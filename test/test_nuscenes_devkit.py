@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_nuscenes import CATEGORIES, RIGHT_LEFT, Shot, Thing, at, write_nuscenes
+from helpers_nuscenes import CATEGORIES, RIGHT_LEFT, START_US, Shot, Thing, at, write_nuscenes
 
 from av_compress.data.nuscenes import CLASS_NAMES, NuscenesFolder
 from av_compress.metrics.nuscenes import DETECTION_CVPR_2019, nuscenes_average_precision
 from av_compress.tasks.base import Detections3D
 
-START_US = 1_532_402_927_647_951
 # Two scenes of the devkit's split mini_val.
 SCENES = ("scene-0103", "scene-0916")
 
