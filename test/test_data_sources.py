@@ -177,7 +177,11 @@ def test_the_task_decides_which_topic_of_a_bag_is_read(tmp_path: Path):
     ("kind", "needs", "words"),
     [
         ("kitti", IMAGES, "has point clouds, the task takes images; allowed: images, coco, bag"),
-        ("images", CLOUDS, "has images, the task takes point clouds; allowed: bag, kitti, clouds"),
+        (
+            "images",
+            CLOUDS,
+            "has images, the task takes point clouds; allowed: bag, kitti, nuscenes, clouds",
+        ),
     ],
 )
 def test_a_source_of_the_other_kind_is_refused(tmp_path: Path, kind, needs, words):

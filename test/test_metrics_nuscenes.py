@@ -21,11 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_compress.metrics.nuscenes import (
+    DETECTION_CVPR_2019,
     NUSCENES_RANGES,
     NuscenesRules,
     nuscenes_average_precision,
 )
 from av_compress.tasks.base import Detections3D, Labels3D
+from av_compress.tasks.scope import Scope
 
 NAMES = ("car", "pedestrian", "barrier", "traffic_cone")
 DISTANCES = (0.5, 1.0, 2.0, 4.0)
@@ -159,11 +161,58 @@ def test_what_lies_too_far_away_does_not_count():
     assert nuscenes_average_precision([found], [true], NAMES).truths == 3
 
 
+def test_ranges_are_measured_from_the_scopes_origin():
+    true = labels_3d(car(49, 0), car(-49, 0), car(20, 0))
+    found = detections_3d(car(20, 0.9, 0), car(49, 0.8, 0), car(-49, 0.7, 0))
+    for origin, truths in (((0, 0), 3), ((2, 0), 2), ((-2, 0), 2), ((0, 30), 1)):
+        have = nuscenes_average_precision(
+            [found], [true], NAMES, DETECTION_CVPR_2019, [Scope(np.array(origin, float))]
+        )
+        assert have.truths == truths
+        # What counts no more is no false alarm either.
+        assert have.ap == pytest.approx(1.0)
+
+
+def test_bicycles_in_racks_do_not_count_and_cars_do():
+    names = ("bicycle", "car")
+    # 6 m long, turned by a right angle; the second place is inside, the third beside it.
+    scope = Scope(racks=np.array([[10, 0, 0, 6, 1, 2, math.pi / 2]]))
+    places = [(0.0, 0.0), (10.4, 2.9), (10.6, 2.9)]
+    rows = [(x, y, 0.9, 1.7, 0.6, 1.2, 0) for x, y in places]
+    for label, truths in enumerate((2, 3)):
+        true = labels_3d(*[(*row, label) for row in rows])
+        found = detections_3d(*[(*row, 0.9, label) for row in rows])
+        have = nuscenes_average_precision([found], [true], names, scopes=[scope])
+        assert have.truths == truths
+        assert have.ap == pytest.approx(1.0)
+    # Nor does one that lies over it.
+    over = labels_3d((10, 0, 1.1, 1.7, 0.6, 1.2, 0, 0))
+    none = Detections3D.empty()
+    assert nuscenes_average_precision([none], [over], names, scopes=[scope]).truths == 1
+
+
+def test_the_published_configuration():
+    """detection_cvpr_2019 of nuscenes-devkit 1.2, and what its evaluation leaves out."""
+    rules = DETECTION_CVPR_2019
+    assert dict(rules.ranges) == {
+        **{"car": 50, "truck": 50, "bus": 50, "trailer": 50, "construction_vehicle": 50},
+        **{"pedestrian": 40, "motorcycle": 40, "bicycle": 40, "traffic_cone": 30, "barrier": 30},
+    }
+    assert tuple(rules.distances) == (0.5, 1.0, 2.0, 4.0)
+    assert (rules.error_distance, rules.min_recall, rules.min_precision) == (2.0, 0.1, 0.1)
+    assert rules.yaw_periods == {"barrier": math.pi}
+    assert rules.without_yaw == {"traffic_cone"}
+    assert rules.without_velocity == {"traffic_cone", "barrier"}
+    assert rules.racked == {"bicycle", "motorcycle"}
+
+
 def test_nothing_at_all():
     have = nuscenes_average_precision([], [], NAMES)
     assert (have.ap, have.errors, have.truths) == (0.0, None, 0)
     with pytest.raises(ValueError, match="0 results, but labels of 1 frames"):
         nuscenes_average_precision([], [labels_3d()], NAMES)
+    with pytest.raises(ValueError, match="1 scopes, but labels of 0 frames"):
+        nuscenes_average_precision([], [], NAMES, scopes=[Scope()])
 
 
 def random_frames(seed: int, ignored: float = 0.0) -> tuple[list[Detections3D], list[Labels3D]]:

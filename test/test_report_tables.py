@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from av_compress.metrics.nuscenes import NuscenesAP, NuscenesClassAP, NuscenesErrors
 from av_compress.report import numbers
+from av_compress.report.accuracy_tables import nuscenes_json, nuscenes_table
 from av_compress.report.tables import Cell, Table
 
 
@@ -113,3 +115,40 @@ def test_every_line_is_as_wide_as_the_rule_at_most(rows, left):
     assert all(len(line) <= len(lines[1]) and line == line.rstrip() for line in lines)
     if left < 3:
         assert all(len(line) == len(lines[1]) for line, row in zip(lines[2:], rows) if row[2])
+
+
+NUSCENES = NuscenesAP(
+    {
+        "car": NuscenesClassAP({0.5: 0.25, 2.0: 0.75}, NuscenesErrors(0.3, 0.2, 0.1, 1.5), 12),
+        "cone": NuscenesClassAP({0.5: 0.5, 2.0: 1.0}, NuscenesErrors(0.1, 0.4, None, None), 3),
+    }
+)
+
+
+def test_nuscenes_figures_as_a_table():
+    assert nuscenes_table(NUSCENES).text().splitlines() == [
+        "class        objects  AP 0.5 m  AP 2 m     AP  ATE m    ASE  AOE rad  AVE m/s",
+        "-----------  -------  --------  ------  -----  -----  -----  -------  -------",
+        "car               12     25.00   75.00  50.00  0.300  0.200    0.100    1.500",
+        "cone               3     50.00  100.00  75.00  0.100  0.400        -        -",
+        "-----------  -------  --------  ------  -----  -----  -----  -------  -------",
+        "all classes       15     37.50   87.50  62.50  0.200  0.300    0.100    1.500",
+    ]
+    assert nuscenes_table(NuscenesAP({})).text().splitlines()[-1].split()[2:] == [
+        *("0", "0.00"),
+        *("-" * 4),
+    ]
+
+
+def test_nuscenes_figures_as_json():
+    found = nuscenes_json(NUSCENES)
+    assert (found["map"], found["at"]) == (0.625, {"0.5": 0.375, "2": 0.875})
+    assert found["errors"]["orientation"] == 0.1
+    assert found["errors"]["translation"] == pytest.approx(0.2)
+    assert found["per_class"]["cone"] == {
+        "ap": 0.75,
+        "at": {"0.5": 0.5, "2": 1.0},
+        "errors": {"translation": 0.1, "scale": 0.4, "orientation": None, "velocity": None},
+        "truths": 3,
+    }
+    assert nuscenes_json(NuscenesAP({})) == {"map": 0.0, "at": {}, "errors": None, "per_class": {}}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from av_compress.cli.backends import add_backend_arguments, open_bundle_pipeline
 from av_compress.engines.forms import FORMS, ONNXRUNTIME
-from av_compress.errors import ConfigError, UsageError
+from av_compress.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
     from av_compress.data.base import LabelledSource
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 HELP = "measure average precision of a bundle or an ONNX model on labelled images or clouds"
 
 _VIEW = "camera"
+# What an argument goes with.
+_PARTNERS = {
+    "images": "annotations in COCO form (--data FILE.json)",
+    "split": "a folder in KITTI's or nuScenes' layout (--data DIR)",
+    "tables": "a folder in nuScenes' layout (--data DIR)",
+    "view": "a folder in KITTI's layout (--data DIR)",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         required=True,
-        metavar="COCO_JSON|KITTI",
-        help="annotations in COCO form, or a folder in KITTI's layout (velodyne, calib, label_2)",
+        metavar="COCO_JSON|FOLDER",
+        help="annotations in COCO form, or a folder in KITTI's layout (velodyne, calib, label_2) "
+        "or in nuScenes' (samples, and tables in a folder such as v1.0-mini)",
     )
     parser.add_argument(
         "--images",
@@ -50,7 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         type=Path,
         metavar="FILE",
-        help="of KITTI: a text file with the names of the clouds to take; by default all",
+        help="of KITTI: a text file with the names of the clouds to take, of nuScenes: of the "
+        "scenes; by default all",
+    )
+    parser.add_argument(
+        "--tables",
+        metavar="NAME",
+        help="of nuScenes: the folder of tables, such as v1.0-trainval; by default the only one",
     )
     parser.add_argument(
         "--view",
@@ -75,32 +89,66 @@ def run(args: argparse.Namespace) -> int:
     pipeline, identity = _open(args)
     with ExitStack() as stack:
         stack.enter_context(closing(pipeline))
-        source = stack.enter_context(closing(_open_data(args, pipeline.task.frame_needs)))
+        data = _data(args)
+        source = stack.enter_context(closing(_open_data(data, pipeline.task.frame_needs)))
         evaluation = evaluate(pipeline, source)
     _print(evaluation, f"{pipeline.task.frame_needs.noun}s")
     if args.json is not None:
         engine = pipeline.engine.description
-        write_text(args.json, canonical_json(_content(evaluation, identity, engine, args)))
+        content = _content(evaluation, {**identity, "data": _identity(data)}, engine)
+        write_text(args.json, canonical_json(content))
     return 0
 
 
-def _open_data(args: argparse.Namespace, needs: FrameNeeds) -> LabelledSource:
-    """Open the labelled frames that --data names, and that the task takes."""
+def _data(args: argparse.Namespace) -> dict[str, str]:
+    """Return as a source's configuration what --data names, and what goes with it."""
+    from av_compress.data.sources import labelled_type
+
+    path: Path = args.data
+    if not path.is_dir():
+        _refuse(args, "split", "tables", "view")
+        images = args.images or path.parent
+        return {"type": "coco", "path": str(images), "annotations": str(path)}
+    _refuse(args, "images")
+    kind = labelled_type(path)
+    if kind is None:
+        raise DataError(
+            f"{path} is in neither layout: KITTI's has a folder velodyne, nuScenes' a folder "
+            "such as v1.0-mini that holds a sample.json"
+        )
+    config = {"type": kind, "path": str(path)}
+    if args.split is not None:
+        config["split"] = str(args.split)
+    return {**config, **_KINDS[kind](args)}
+
+
+def _kitti(args: argparse.Namespace) -> dict[str, str]:
+    _refuse(args, "tables")
+    return {"view": args.view or _VIEW}
+
+
+def _nuscenes(args: argparse.Namespace) -> dict[str, str]:
+    from av_compress.data.nuscenes import find_version
+
+    _refuse(args, "view")
+    return {"version": args.tables or find_version(args.data)}
+
+
+_KINDS = {"kitti": _kitti, "nuscenes": _nuscenes}
+
+
+def _refuse(args: argparse.Namespace, *names: str) -> None:
+    """Refuse arguments that go with other data."""
+    for name in names:
+        if getattr(args, name) is not None:
+            raise UsageError(f"--{name} goes with {_PARTNERS[name]}")
+
+
+def _open_data(config: Mapping[str, str], needs: FrameNeeds) -> LabelledSource:
+    """Open the labelled frames that a task takes."""
     from av_compress.data.base import LabelledSource
     from av_compress.data.sources import open_source
 
-    if args.data.is_dir():
-        if args.images is not None:
-            raise UsageError("--images goes with annotations in COCO form (--data FILE.json)")
-        config = {"type": "kitti", "path": str(args.data), "view": args.view or _VIEW}
-        if args.split is not None:
-            config["split"] = str(args.split)
-    else:
-        for name in ("split", "view"):
-            if getattr(args, name) is not None:
-                raise UsageError(f"--{name} goes with a folder in KITTI's layout (--data DIR)")
-        images = args.images or args.data.parent
-        config = {"type": "coco", "path": str(images), "annotations": str(args.data)}
     source = open_source(config, Path(), needs)
     assert isinstance(source, LabelledSource)
     return source
@@ -150,16 +198,15 @@ def _open_model(path: Path, task: Path) -> tuple[Pipeline, dict[str, Any]]:
     return pipeline, {"model": identity}
 
 
-def _content(
-    evaluation: Evaluation, identity: Mapping[str, Any], engine: str, args: argparse.Namespace
-) -> dict[str, Any]:
+def _content(evaluation: Evaluation, identity: Mapping[str, Any], engine: str) -> dict[str, Any]:
     from av_compress.build.versions import tool_versions
-    from av_compress.report.accuracy_tables import accuracy_json, kitti_json
+    from av_compress.report.accuracy_tables import accuracy_json, kitti_json, nuscenes_json
 
+    found = evaluation.nuscenes
     return {
         **identity,
         "data": {
-            **_identity(args),
+            **identity["data"],
             "frames": evaluation.frames,
             "frames_sha256": evaluation.frames_sha256,
             "labels_sha256": evaluation.labels_sha256,
@@ -169,25 +216,35 @@ def _content(
         "detections": evaluation.detections,
         **accuracy_json(evaluation.accuracy),
         **({"kitti": kitti_json(evaluation.kitti)} if evaluation.kitti else {}),
+        **({} if found is None else {"nuscenes": nuscenes_json(found)}),
     }
 
 
-def _identity(args: argparse.Namespace) -> dict[str, Any]:
+def _identity(data: Mapping[str, str]) -> dict[str, Any]:
+    """Say what the data are, without where they are."""
     from av_compress.fileio import sha256_file
 
-    data: Path = args.data
-    if data.is_dir():
-        split = None if args.split is None else args.split.name
-        return {"kitti": data.resolve().name, "view": args.view or _VIEW, "split": split}
-    return {"annotations": data.name, "sha256": sha256_file(data)}
+    if data["type"] == "coco":
+        annotations = Path(data["annotations"])
+        return {"annotations": annotations.name, "sha256": sha256_file(annotations)}
+    split = data.get("split")
+    return {
+        **{name: value for name, value in data.items() if name in ("view", "version")},
+        data["type"]: Path(data["path"]).resolve().name,
+        "split": None if split is None else Path(split).name,
+    }
 
 
 def _print(evaluation: Evaluation, frames: str) -> None:
-    from av_compress.report.accuracy_tables import accuracy_table, kitti_table
+    from av_compress.report.accuracy_tables import accuracy_table, kitti_table, nuscenes_table
 
+    if evaluation.nuscenes is not None:
+        print("nuScenes' protocol:")
+        print(nuscenes_table(evaluation.nuscenes).text())
     if evaluation.kitti:
         print("KITTI's protocol:")
         print(kitti_table(evaluation.kitti).text())
+    if evaluation.kitti or evaluation.nuscenes is not None:
         print("\nCOCO's protocol, by the overlap of footprints in bird's eye view, as in gates:")
     print(accuracy_table(evaluation.accuracy).text())
     print(f"{evaluation.frames} {frames}, {evaluation.detections} detections")

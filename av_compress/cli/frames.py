@@ -30,7 +30,7 @@ def add_frame_arguments(group: argparse._ArgumentGroup, otherwise: str = "") -> 
         type=Path,
         metavar="PATH",
         help="frames: a bag, a folder of images, annotations in COCO form (.json), a folder in "
-        f"KITTI's layout or one of clouds (.bin){otherwise}",
+        f"KITTI's or nuScenes' layout or one of clouds (.bin){otherwise}",
     )
     group.add_argument(
         "--images",
@@ -107,7 +107,7 @@ def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
         DataError: there are no frames that can be used.
 
     """
-    from av_compress.data.sources import open_source
+    from av_compress.data.sources import labelled_type, open_source
     from av_compress.errors import UsageError
     from av_compress.tasks.base import ImageFrame
 
@@ -124,9 +124,7 @@ def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
     if annotations:
         folder = str(images or path.parent)
         config = {"type": "coco", "path": folder, "annotations": str(path)}
-    elif (path / "velodyne").is_dir():
-        config = {"type": "kitti", "path": str(path)}
     else:
         kind = "images" if needs.type is ImageFrame else "clouds"
-        config = {"type": kind, "path": str(path)}
+        config = {"type": labelled_type(path) or kind, "path": str(path)}
     return open_source(config, Path(), needs)

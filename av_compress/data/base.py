@@ -10,6 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from av_compress.tasks.scope import Scope
+
 
 @runtime_checkable
 class FrameSource(Protocol):
@@ -80,4 +82,13 @@ class GradedSource(LabelledSource, Protocol):
             DataError: the calibration or the image cannot be read.
 
         """
+        ...
+
+
+@runtime_checkable
+class ScopedSource(LabelledSource, Protocol):
+    """A labelled source of clouds whose objects count within a range, as in nuScenes."""
+
+    def scope(self, index: int) -> Scope:
+        """Return from where ranges are measured in cloud `index`, and what does not count."""
         ...

@@ -72,14 +72,26 @@ class CloudFolder:
         """Read cloud `index`; see `FrameSource.read`."""
         name = self._names[index]
         held = read_cloud(self._root / name, self._columns)
-        points = np.zeros((len(held), len(self._wanted)), np.float32)
-        for place, channel in enumerate(self._wanted):
-            if channel in self._columns:
-                points[:, place] = held[:, self._columns.index(channel)]
-        return PointCloud(points, key=name)
+        return PointCloud(arrange(held, self._columns, self._wanted), key=name)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+
+def arrange(held: Points, columns: Sequence[str], wanted: Sequence[str]) -> Points:
+    """Pick columns of points; those that are not held are 0.
+
+    Args:
+        held: float32 [n, columns].
+        columns: what their values are.
+        wanted: what the values are to be.
+
+    """
+    points = np.zeros((len(held), len(wanted)), np.float32)
+    for place, channel in enumerate(wanted):
+        if channel in columns:
+            points[:, place] = held[:, columns.index(channel)]
+    return points
 
 
 def read_cloud(path: Path, columns: Sequence[str]) -> Points:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from av_compress.data.clouds import COLUMNS, read_cloud
 from av_compress.data.kitti_calibration import Calibration, read_calibration
+from av_compress.data.names import first_names, read_split
 from av_compress.errors import ConfigError, DataError, FrameError
 from av_compress.tasks.base import Labels3D, PointCloud, Visibility
 
@@ -27,7 +28,6 @@ CLASS_NAMES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist",
 _REGION = "DontCare"
 
 _LABEL_COLUMNS = 15
-_NAMED_AT_MOST = 3
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_SIZE = struct.Struct(">8x8xII")
@@ -67,7 +67,9 @@ class KittiFolder:
             raise ConfigError(f"view is {view!r}; allowed: whole, camera")
         self._root = root
         self._view = view
-        names = _cloud_names(root) if split is None else _split_names(root, split)
+        names = _cloud_names(root)
+        if split is not None:
+            names = read_split(split, names, "cloud", root)
         _check_files(root, names, ["image_2/{}.png"] if view == "camera" else [])
         self._names = names
         self.description = f"kitti {root.name}"
@@ -168,31 +170,12 @@ def _cloud_names(root: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _split_names(root: Path, split: Path) -> tuple[str, ...]:
-    there = set(_cloud_names(root))
-    try:
-        names = split.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"split {split} cannot be read: {reason}") from error
-    if not names or len(set(names)) < len(names):
-        raise DataError(f"split {split} names {'no cloud' if not names else 'a cloud twice'}")
-    if absent := [name for name in names if name not in there]:
-        some = ", ".join(absent[:_NAMED_AT_MOST])
-        dots = " ..." if len(absent) > _NAMED_AT_MOST else ""
-        raise DataError(f"split {split} names clouds that {root} does not have: {some}{dots}")
-    return tuple(sorted(names))
-
-
 def _check_files(root: Path, names: Sequence[str], more: Sequence[str]) -> None:
     for pattern in ("calib/{}.txt", "label_2/{}.txt", *more):
         missing = [name for name in names if not (root / pattern.format(name)).is_file()]
         if missing:
-            some = ", ".join(pattern.format(name) for name in missing[:_NAMED_AT_MOST])
-            dots = " ..." if len(missing) > _NAMED_AT_MOST else ""
-            raise DataError(
-                f"{root}: {len(missing)} of {len(names)} clouds lack a file: {some}{dots}"
-            )
+            some = first_names([pattern.format(name) for name in missing])
+            raise DataError(f"{root}: {len(missing)} of {len(names)} clouds lack a file: {some}")
 
 
 def _read_labels(path: Path) -> list[_Label]:

@@ -16,6 +16,7 @@ from av_compress.data.clouds import COLUMNS, CloudFolder
 from av_compress.data.coco import CocoSource
 from av_compress.data.folder import ImageFolder
 from av_compress.data.kitti import KittiFolder
+from av_compress.data.nuscenes import CHANNEL, NuscenesFolder, versions
 from av_compress.data.points import PointOptions
 from av_compress.errors import ConfigError
 from av_compress.tasks.base import FRAME_NOUNS, FrameNeeds, ImageFrame, PointCloud
@@ -88,6 +89,13 @@ def open_bag(
     return BagSweeps(path, topic, options, needs.sweeps, MotionOptions(**(motion or {})))
 
 
+def labelled_type(folder: Path) -> str | None:
+    """Tell which type of source of labelled clouds a folder is; None: neither that is known."""
+    if (folder / "velodyne").is_dir():
+        return "kitti"
+    return "nuscenes" if versions(folder) else None
+
+
 _Opener = Callable[[Mapping[str, Any], Path, FrameNeeds], FrameSource]
 
 
@@ -116,6 +124,17 @@ def _kitti(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSou
     )
 
 
+def _nuscenes(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
+    split = config.get("split")
+    return NuscenesFolder(
+        base / config["path"],
+        config.get("version"),
+        None if split is None else base / split,
+        config.get("channel", CHANNEL),
+        needs.columns,
+    )
+
+
 def _clouds(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
     _check_single(config, needs)
     return CloudFolder(base / config["path"], config.get("columns", COLUMNS), needs.columns)
@@ -138,5 +157,6 @@ _OPENERS: Mapping[str, Mapping[type[Any], _Opener]] = {
     "coco": {ImageFrame: _coco},
     "bag": {ImageFrame: _bag, PointCloud: _bag},
     "kitti": {PointCloud: _kitti},
+    "nuscenes": {PointCloud: _nuscenes},
     "clouds": {PointCloud: _clouds},
 }

@@ -6,8 +6,10 @@ Sources: Caesar et al., nuScenes: a multimodal dataset for autonomous driving, 2
 leaves something open, nuscenes-devkit 1.2. Its attributes, and the score that needs them, are left
 out.
 
-Two things differ. Classes without true objects are left out, where the devkit counts them as 0;
-and labels may be ignored, where it removes objects and leaves what found them wrong.
+Three things differ. Classes without true objects are left out, where the devkit counts them as 0;
+labels may be ignored, where it removes objects and leaves what found them wrong; and distances,
+headings and velocities are those in the plane of the cloud's frame, not of the world's ground: one
+tilts against the other by no more than the vehicle and its LiDAR do.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from av_compress.metrics.agreement import match
 from av_compress.metrics.agreement3d import angle_between, center_distances
 from av_compress.tasks.base import Detections3D, Labels3D
+from av_compress.tasks.scope import Scope
 
 Doubles = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -46,8 +49,9 @@ class NuscenesRules:
         error_distance: the same for what the errors are measured of.
         min_recall: recalls up to this one are left out.
         min_precision: precision up to this one is worth nothing.
-        ranges: class -> distance from the sensor in metres from which on neither objects nor
-            detections count, such as `NUSCENES_RANGES`; others count everywhere.
+        ranges: class -> distance from the origin of the `Scope` in metres from which on neither
+            objects nor detections count, such as `NUSCENES_RANGES`; others count everywhere.
+        racked: classes of which neither objects nor detections count in the racks of the `Scope`.
         yaw_periods: class -> after how many radians a heading is the same; others after a turn.
         without_yaw: classes without a heading.
         without_velocity: classes that stand still.
@@ -59,6 +63,7 @@ class NuscenesRules:
     min_recall: float = 0.1
     min_precision: float = 0.1
     ranges: Mapping[str, float] = field(default_factory=dict)
+    racked: frozenset[str] = frozenset({"bicycle", "motorcycle"})
     yaw_periods: Mapping[str, float] = field(default_factory=lambda: {"barrier": np.pi})
     without_yaw: frozenset[str] = frozenset({"traffic_cone"})
     without_velocity: frozenset[str] = frozenset({"traffic_cone", "barrier"})
@@ -67,6 +72,15 @@ class NuscenesRules:
     def first(self) -> int:
         """The first of the recalls that count."""
         return round(_STEPS * self.min_recall) + 1
+
+    def counting(self, name: str, boxes: npt.NDArray[np.floating], scope: Scope) -> Flags:
+        """Tell which boxes [n, 7 or more] of a class count, bool [n]."""
+        near = scope.distances(boxes) < self.ranges.get(name, np.inf)
+        return near & ~scope.in_racks(boxes) if name in self.racked else near
+
+
+# As the data set's own evaluation is configured, by the name of detection_cvpr_2019.
+DETECTION_CVPR_2019 = NuscenesRules(ranges=NUSCENES_RANGES)
 
 
 @dataclass(frozen=True)
@@ -125,6 +139,12 @@ class NuscenesAP:
         return _mean([one.ap for one in self.per_class.values()]) or 0.0
 
     @property
+    def at(self) -> Mapping[float, float]:
+        """Distance in metres -> average precision over the classes; empty without truths."""
+        found = [one.at for one in self.per_class.values()]
+        return {near: float(np.mean([at[near] for at in found])) for at in found for near in at}
+
+    @property
     def errors(self) -> NuscenesErrors | None:
         """Mean errors, each over the classes that have it; None without truths."""
         found = [one.errors for one in self.per_class.values()]
@@ -149,6 +169,7 @@ def nuscenes_average_precision(
     labels: Sequence[Labels3D],
     class_names: Sequence[str],
     rules: NuscenesRules | None = None,
+    scopes: Sequence[Scope] | None = None,
 ) -> NuscenesAP:
     """Measure average precision and errors over frames.
 
@@ -158,18 +179,23 @@ def nuscenes_average_precision(
             that is near an ignored object alone is neither right nor wrong.
         class_names: label index -> name.
         rules: what is measured.
+        scopes: one entry a frame; by default ranges are measured from the frame's origin.
 
     Raises:
-        ValueError: results and labels are not of the same number of frames.
+        ValueError: results, labels and scopes are not of the same number of frames.
 
     """
+    scopes = [Scope()] * len(labels) if scopes is None else scopes
     if len(results) != len(labels):
         raise ValueError(f"{len(results)} results, but labels of {len(labels)} frames")
+    if len(scopes) != len(labels):
+        raise ValueError(f"{len(scopes)} scopes, but labels of {len(labels)} frames")
     rules = rules or NuscenesRules()
     per_class: dict[str, NuscenesClassAP] = {}
     for label, name in enumerate(class_names):
-        reach = rules.ranges.get(name.lower(), np.inf)
-        frames = [_of_class(*frame, label, reach) for frame in zip(results, labels)]
+        frames = [
+            _of_class(*frame, label, name.lower(), rules) for frame in zip(results, labels, scopes)
+        ]
         truths = sum(len(frame.truths) for frame in frames)
         if truths:
             at = {
@@ -203,11 +229,18 @@ class _Frame:
     told: bool
 
 
-def _of_class(result: Detections3D, labels: Labels3D, label: int, reach: float) -> _Frame:
+def _of_class(
+    result: Detections3D,
+    labels: Labels3D,
+    scope: Scope,
+    label: int,
+    name: str,
+    rules: NuscenesRules,
+) -> _Frame:
     found = _table(result.boxes, result.velocities)
     true = _table(labels.boxes, labels.velocities)
-    own = (result.labels == label) & (np.hypot(found[:, 0], found[:, 1]) < reach)
-    theirs = (labels.labels == label) & (np.hypot(true[:, 0], true[:, 1]) < reach)
+    own = (result.labels == label) & rules.counting(name, found, scope)
+    theirs = (labels.labels == label) & rules.counting(name, true, scope)
     return _Frame(
         found[own],
         result.scores[own].astype(np.float64),

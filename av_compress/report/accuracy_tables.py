@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from av_compress.metrics.coco_protocol import DetectionAP
 from av_compress.metrics.kitti import KittiAP
-from av_compress.report.numbers import points
+from av_compress.metrics.nuscenes import NuscenesAP, NuscenesErrors
+from av_compress.report.numbers import NONE, fixed, points
 from av_compress.report.tables import Table
 
 
@@ -45,6 +47,30 @@ def kitti_table(levels: Mapping[str, KittiAP]) -> Table:
     return Table(columns, rows, footer=footer, left=2)
 
 
+def nuscenes_table(found: NuscenesAP) -> Table:
+    """Tabulate by nuScenes' protocol: average precision in points by the distance, and errors."""
+    distances = list(found.at)
+    rows = [
+        (name, f"{one.truths}", *_precisions(one.at, one.ap), *_errors(one.errors))
+        for name, one in found.per_class.items()
+    ]
+    total = ("all classes", f"{found.truths}", *_precisions(found.at, found.ap))
+    near = (f"AP {distance:g} m" for distance in distances)
+    columns = ("class", "objects", *near, "AP", "ATE m", "ASE", "AOE rad", "AVE m/s")
+    return Table(columns, rows, footer=[(*total, *_errors(found.errors))])
+
+
+def _precisions(at: Mapping[float, float], mean: float) -> list[str]:
+    return [points(one) for one in (*at.values(), mean)]
+
+
+def _errors(errors: NuscenesErrors | None) -> list[str]:
+    if errors is None:
+        return [NONE] * 4
+    told = (errors.translation, errors.scale, errors.orientation, errors.velocity)
+    return [fixed(one, 3) for one in told]
+
+
 def accuracy_json(accuracy: DetectionAP) -> dict[str, Any]:
     """Return average precision by the COCO protocol, in 0..1."""
     return {
@@ -76,3 +102,25 @@ def kitti_json(levels: Mapping[str, KittiAP]) -> dict[str, Any]:
         }
         for level, found in levels.items()
     }
+
+
+def nuscenes_json(found: NuscenesAP) -> dict[str, Any]:
+    """Return figures by nuScenes' protocol: precision in 0..1, errors in m, rad and m/s."""
+    return {
+        "map": found.ap,
+        "at": _by_distance(found.at),
+        "errors": None if found.errors is None else asdict(found.errors),
+        "per_class": {
+            name: {
+                "ap": one.ap,
+                "at": _by_distance(one.at),
+                "errors": asdict(one.errors),
+                "truths": one.truths,
+            }
+            for name, one in found.per_class.items()
+        },
+    }
+
+
+def _by_distance(at: Mapping[float, float]) -> dict[str, float]:
+    return {f"{distance:g}": precision for distance, precision in at.items()}

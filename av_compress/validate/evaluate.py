@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from av_compress.data.base import GradedSource, LabelledSource
+from av_compress.data.base import GradedSource, LabelledSource, ScopedSource
 from av_compress.data.content import content_sha256, labels_sha256
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import DataError
@@ -16,6 +16,11 @@ from av_compress.fileio import sha256_bytes
 from av_compress.metrics.accuracy import accuracy_of
 from av_compress.metrics.coco_protocol import DetectionAP
 from av_compress.metrics.kitti import KittiAP, kitti_average_precision
+from av_compress.metrics.nuscenes import (
+    DETECTION_CVPR_2019,
+    NuscenesAP,
+    nuscenes_average_precision,
+)
 from av_compress.progress import track
 from av_compress.tasks.base import Detections3D
 
@@ -34,7 +39,9 @@ class Evaluation:
         detections: number of detections over all frames.
         accuracy: average precision by the COCO protocol, overall and per class; of footprints
             where boxes lie in space.
-        kitti: difficulty -> average precision by KITTI's protocol; empty for boxes in images.
+        kitti: difficulty -> average precision by KITTI's protocol; empty for boxes in images, and
+            where `nuscenes` is there.
+        nuscenes: average precision and errors by nuScenes' protocol, if the data set is its.
 
     """
 
@@ -44,6 +51,7 @@ class Evaluation:
     detections: int
     accuracy: DetectionAP
     kitti: Mapping[str, KittiAP]
+    nuscenes: NuscenesAP | None = None
 
 
 def evaluate(pipeline: Pipeline, source: LabelledSource) -> Evaluation:
@@ -79,17 +87,33 @@ def evaluate(pipeline: Pipeline, source: LabelledSource) -> Evaluation:
         detections=sum(len(result) for result in results),
         accuracy=judged.on_labels(results, labels, names),
         kitti=_by_difficulty(source, results, labels, names) if in_space else {},
+        nuscenes=_by_distance(source, results, labels, names) if in_space else None,
     )
 
 
 def _by_difficulty(
     source: LabelledSource, results: Sequence[Any], labels: Sequence[Any], names: Sequence[str]
 ) -> Mapping[str, KittiAP]:
-    """Measure by KITTI's protocol; a graded source tells which boxes are small."""
+    """Measure by KITTI's protocol, unless the data set is nuScenes'.
+
+    A graded source tells which boxes are small.
+    """
+    if isinstance(source, ScopedSource):
+        return {}
     heights = None
     if isinstance(source, GradedSource):
         heights = [source.heights(index, result.boxes) for index, result in enumerate(results)]
     return kitti_average_precision(results, labels, names, heights=heights)
+
+
+def _by_distance(
+    source: LabelledSource, results: Sequence[Any], labels: Sequence[Any], names: Sequence[str]
+) -> NuscenesAP | None:
+    """Measure by nuScenes' protocol, if the data set is its: a scoped source tells what counts."""
+    if not isinstance(source, ScopedSource):
+        return None
+    scopes = [source.scope(index) for index in range(len(source))]
+    return nuscenes_average_precision(results, labels, names, DETECTION_CVPR_2019, scopes)
 
 
 def _some(names: Sequence[str]) -> str:
