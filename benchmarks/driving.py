@@ -232,10 +232,28 @@ class Drive:
 def drive(*drives: Drive) -> list[Latencies]:
     """Drive servers at once, each from a process of its own that has read no profile yet."""
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        start = manager.Barrier(len(drives))
-        with context.Pool(len(drives)) as pool:
-            return pool.starmap(_measure, [(one, start) for one in drives])
+    start, results = context.Barrier(len(drives)), context.Queue()
+    processes = [
+        context.Process(target=_report, args=(results, index, one, start))
+        for index, one in enumerate(drives)
+    ]
+    for process in processes:
+        process.start()
+    found = dict(results.get() for _ in drives)
+    for process in processes:
+        process.join()
+    failed = [one for one in found.values() if isinstance(one, str)]
+    if failed:
+        raise SystemExit("; ".join(failed))
+    return [found[index] for index in range(len(drives))]
+
+
+def _report(results: Any, index: int, one: Drive, start: Any) -> None:
+    try:
+        results.put((index, _measure(one, start)))
+    except Exception as error:
+        start.abort()
+        results.put((index, f"{one.contestant.node}: {error!r}"))
 
 
 def _measure(one: Drive, start: Any) -> Latencies:
