@@ -26,6 +26,8 @@ CATEGORIES = (
     "animal",
 )
 STEP_US = 500_000
+# How long before a sample the unlabelled sweep before it is.
+BEFORE_US = 50_000
 START_US = 1_532_402_927_647_951
 CAR = (4.0, 2.0, 1.5)
 # The LiDAR looks along its y axis, as nuScenes' does: x is to the right.
@@ -46,12 +48,17 @@ class Thing:
 
 @dataclass(frozen=True)
 class Shot:
-    """A sample: where the vehicle is, [4, 4], what the LiDAR saw, and what was there."""
+    """A sample: where the vehicle is, [4, 4], what the LiDAR saw, and what was there.
+
+    `before` is the pose and the points of the unlabelled sweep before it; its file is not there
+    where that is None.
+    """
 
     stamp_us: int
     pose: np.ndarray
     points: np.ndarray = field(default_factory=lambda: np.ones((3, 5), np.float32))
     things: Sequence[Thing] = ()
+    before: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def turn(axis: int, angle: float) -> np.ndarray:
@@ -156,11 +163,12 @@ def _write_scene(
             {"token": sample, "timestamp": shot.stamp_us, "scene_token": f"token of {scene}"}
         )
         key = f"samples/LIDAR_TOP/{scene}-{number}.pcd.bin"
-        (root / key).parent.mkdir(parents=True, exist_ok=True)
-        shot.points.astype("<f4").tofile(root / key)
-        between = shot.stamp_us - 50_000
+        unlabelled = f"sweeps/LIDAR_TOP/{scene}-{number}.pcd.bin"
+        _write_points(root / key, shot.points)
+        if shot.before is not None:
+            _write_points(root / unlabelled, shot.before[1])
         for sensor, is_key, stamp, file in (
-            ("lidar", False, between, f"sweeps/LIDAR_TOP/{scene}-{number}.pcd.bin"),
+            ("lidar", False, shot.stamp_us - BEFORE_US, unlabelled),
             ("lidar", True, shot.stamp_us + 1000, key),
             ("camera", True, shot.stamp_us, f"samples/CAM_FRONT/{scene}-{number}.jpg"),
         ):
@@ -180,6 +188,8 @@ def _write_scene(
             last_sweep = token if lidar else last_sweep
             tables["sample_data"].append(row)
             pose = shot.pose if is_key and lidar else np.eye(4)
+            if file == unlabelled and shot.before is not None:
+                pose = shot.before[0]
             tables["ego_pose"].append({"token": f"pose of {token}", **_placed(pose)})
         for thing in shot.things:
             row = _annotation(thing, f"{scene} {thing.name}", sample)
@@ -192,6 +202,11 @@ def _write_scene(
         for one, following in pairwise(rows):
             one["next"], following["prev"] = following["token"], one["token"]
         tables["sample_annotation"] += rows
+
+
+def _write_points(path: Path, points: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    points.astype("<f4").tofile(path)
 
 
 def _annotation(thing: Thing, instance: str, sample: str) -> dict[str, Any]:
@@ -210,7 +225,7 @@ def _annotation(thing: Thing, instance: str, sample: str) -> dict[str, Any]:
     }
 
 
-def pose(step: int) -> np.ndarray:
+def pose(step: float) -> np.ndarray:
     """Return where the vehicle is: it drives 5 m a step, on a slope, and turns by 0.1."""
     return at(1000 + 5 * step, 500 + step, 2, 0.7 + 0.1 * step, 0.03, -0.02)
 
@@ -233,6 +248,7 @@ def drive(steps: int = 3) -> list[Shot]:
                 Thing("hidden", "vehicle.truck", at(1030, 505, 2), (9, 3, 4), lidar=0),
                 Thing("by radar", "vehicle.truck", at(1030, 515, 2), (8, 2, 3), lidar=0, radar=1),
             ],
+            (pose(step - 0.1), rng.uniform(-50, 255, (5 + step, 5)).astype(np.float32)),
         )
         for step in range(steps)
     ]

@@ -145,8 +145,8 @@ def test_one_of_several_versions_is_named(world, tmp_path, capsys):
 
 
 def test_other_verbs_take_such_a_folder_for_their_frames(world):
-    names = ("images", "topic", "intensity", "fixed_frame", "odometry")
-    bare = Namespace(data=world / "set", **dict.fromkeys(names))
+    absent = dict.fromkeys(("images", "topic", "intensity", "fixed_frame", "odometry"))
+    bare = Namespace(data=world / "set", **absent)
     needs = make_task(TASK).frame_needs
     with closing(open_frames(bare, needs)) as source:
         assert source.description == f"nuscenes set/{VERSION}"

@@ -48,6 +48,18 @@ def test_transforms_follow_matrices(a: Transform, b: Transform):
 
 
 @settings(max_examples=40, deadline=None)
+@given(TRANSFORMS, st.integers(0, 4), st.integers(3, 6))
+def test_points_move_as_matrices_say_however_few_they_are(a: Transform, count: int, columns: int):
+    held = np.random.default_rng(count).uniform(-20, 20, (count, columns)).astype(np.float32)
+    moved = held.copy()
+    a.move(moved)
+    np.testing.assert_allclose(
+        moved[:, :3], held[:, :3].astype(np.float64) @ a.matrix.T + a.translation, atol=1e-4
+    )
+    np.testing.assert_array_equal(moved[:, 3:], held[:, 3:])
+
+
+@settings(max_examples=40, deadline=None)
 @given(TRANSFORMS, TRANSFORMS, st.floats(0, 1))
 def test_what_lies_between_turns_evenly(a: Transform, b: Transform, share: float):
     between = a.towards(b, share)

@@ -11,7 +11,7 @@ from av_compress.data.bag_motion import MotionOptions, odometry_topics, read_mot
 from av_compress.data.bags import BagClouds
 from av_compress.data.motion_messages import ODOMETRY
 from av_compress.data.points import PointOptions
-from av_compress.data.sweeps import age_s, follows, merge_sweeps
+from av_compress.data.sweeps import merge_sweeps, sweeps_before
 from av_compress.data.transforms import NoTransformError
 from av_compress.errors import AvCompressError, DataError, DataWarning, FrameError
 from av_compress.tasks.base import PointCloud, Sweeps
@@ -106,22 +106,15 @@ class BagSweeps(BagClouds):
     def _before(self, index: int) -> list[int]:
         """Return which sweeps are brought to one, the newest first: the merger's, by headers."""
         headers = self._motion.headers
-        newest = last = headers[index]
-        found: list[int] = []
-        if newest is None or last is None:
-            return found
-        for earlier in range(index - 1, -1, -1):
-            if len(found) == self._sweeps.count - 1:
-                break
-            header = headers[earlier]
-            if header is None or earlier in self._damaged:
-                continue
-            too_old = age_s(newest, header) > self._sweeps.max_age_s
-            if too_old or not follows(last, header, self._sweeps):
-                break
-            found.append(earlier)
-            last = header
-        return found
+        newest = headers[index]
+        if newest is None:
+            return []
+        earlier = (
+            (one, header)
+            for one in range(index - 1, -1, -1)
+            if (header := headers[one]) is not None and one not in self._damaged
+        )
+        return sweeps_before(newest, earlier, self._sweeps)
 
     def _judge(self) -> None:
         """Refuse a bag of which nothing can be brought together, and tell where some cannot.

@@ -9,7 +9,7 @@ leaves something open, nuscenes-devkit 1.2.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,6 @@ _RACKED = [CLASS_NAMES.index(name) for name in ("bicycle", "motorcycle")]
 # Over a longer time, what lies between two places tells no velocity.
 _MOST_APART_S = 1.5
 _US_PER_S = 1_000_000
-_NS_PER_US = 1000
 
 
 class NuscenesFolder:
@@ -99,11 +98,11 @@ class NuscenesFolder:
         self.version = find_version(root) if version is None else version
         folder = root / self.version
         tables = read_tables(folder, channel, (*CATEGORIES, _RACK), split)
-        self._root, self._wanted, self._channel = root, tuple(wanted), channel
+        self._root, self._wanted = root, tuple(wanted)
         self._tables, self._frames = tables, tables.key_frames()
         if not self._frames:
             raise DataError(f"{folder} has no key frame of the channel {channel}")
-        _check_files(root, [frame.file for frame in self._frames])
+        self._check_files([frame.file for frame in self._frames], "clouds")
         by_sample: dict[str, list[Annotation]] = defaultdict(list)
         for annotation in tables.annotations.values():
             by_sample[annotation.sample].append(annotation)
@@ -120,14 +119,7 @@ class NuscenesFolder:
 
     def read(self, index: int) -> PointCloud:
         """Read cloud `index`; see `FrameSource.read`."""
-        frame = self._frames[index]
-        held = read_cloud(self._root / frame.file, FILE_COLUMNS)
-        return PointCloud(
-            arrange(held, FILE_COLUMNS, self._wanted),
-            stamp_ns=frame.stamp_us * _NS_PER_US,
-            frame_id=self._channel,
-            key=frame.file,
-        )
+        return self._cloud(self._frames[index])
 
     def labels(self, index: int) -> Labels3D:
         """Return the labels of cloud `index`.
@@ -163,6 +155,30 @@ class NuscenesFolder:
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+    def _cloud(self, sweep: Sweep) -> PointCloud:
+        """Read a single sweep; see `FrameSource.read`."""
+        held = read_cloud(self._root / sweep.file, FILE_COLUMNS)
+        return PointCloud(
+            arrange(held, FILE_COLUMNS, self._wanted),
+            stamp_ns=sweep.stamp_ns,
+            frame_id=sweep.frame_id,
+            key=sweep.file,
+        )
+
+    def _check_files(self, names: Collection[str], noun: str) -> None:
+        """Refuse a folder in which files are missing; `noun` says what they are.
+
+        Raises:
+            DataError: see above; the first files are named.
+
+        """
+        missing = [name for name in names if not (self._root / name).is_file()]
+        if missing:
+            raise DataError(
+                f"{self._root}: {len(missing)} of {len(names)} {noun} are not there: "
+                f"{first_names(missing)}; a split can name the scenes that are"
+            )
 
     def _velocity(self, annotation: Annotation) -> Doubles:
         """Return metres a second in the world, float64 [3], NaN where nothing tells them."""
@@ -214,15 +230,6 @@ def find_version(root: Path) -> str:
 def versions(root: Path) -> list[str]:
     """Return the names of the folders in `root` that hold nuScenes' tables."""
     return sorted(path.parent.name for path in root.glob("*/sample.json"))
-
-
-def _check_files(root: Path, names: Sequence[str]) -> None:
-    missing = [name for name in names if not (root / name).is_file()]
-    if missing:
-        raise DataError(
-            f"{root}: {len(missing)} of {len(names)} clouds are not there: "
-            f"{first_names(missing)}; a split can name the scenes that are"
-        )
 
 
 def _to_sensor(frame: Sweep) -> Transform:

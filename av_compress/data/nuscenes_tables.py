@@ -16,6 +16,8 @@ from av_compress.data.names import read_split
 from av_compress.data.transforms import Transform
 from av_compress.errors import DataError
 
+_NS_PER_US = 1000
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -25,6 +27,7 @@ class Sweep:
         sample: token of the sample that it is of, or the nearest to.
         previous: token of the sweep before; empty of a scene's first.
         file: of the points, relative to the data set's folder.
+        frame_id: name of the sensor's frame, which is its channel.
         stamp_us: in microseconds since the epoch.
         is_key_frame: whether it is labelled.
         mounting: from the sensor to the vehicle.
@@ -35,10 +38,16 @@ class Sweep:
     sample: str
     previous: str
     file: str
+    frame_id: str
     stamp_us: int
     is_key_frame: bool
     mounting: Transform
     pose: Transform
+
+    @property
+    def stamp_ns(self) -> int:
+        """In nanoseconds since the epoch."""
+        return self.stamp_us * _NS_PER_US
 
 
 @dataclass(frozen=True)
@@ -189,6 +198,7 @@ def _sweeps(
             sample=row.text("sample_token"),
             previous=row.text("prev"),
             file=row.text("filename"),
+            frame_id=channel,
             stamp_us=row.whole("timestamp"),
             is_key_frame=row.flag("is_key_frame"),
             mounting=mounting,

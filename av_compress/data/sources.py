@@ -17,6 +17,7 @@ from av_compress.data.coco import CocoSource
 from av_compress.data.folder import ImageFolder
 from av_compress.data.kitti import KittiFolder
 from av_compress.data.nuscenes import CHANNEL, NuscenesFolder, versions
+from av_compress.data.nuscenes_sweeps import NuscenesSweeps
 from av_compress.data.points import PointOptions
 from av_compress.errors import ConfigError
 from av_compress.tasks.base import FRAME_NOUNS, FrameNeeds, ImageFrame, PointCloud
@@ -126,13 +127,15 @@ def _kitti(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSou
 
 def _nuscenes(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
     split = config.get("split")
-    return NuscenesFolder(
+    where = (
         base / config["path"],
         config.get("version"),
         None if split is None else base / split,
         config.get("channel", CHANNEL),
-        needs.columns,
     )
+    if needs.sweeps.several:
+        return NuscenesSweeps(*where, needs.sweeps)
+    return NuscenesFolder(*where, needs.columns)
 
 
 def _clouds(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
@@ -147,7 +150,7 @@ def _check_single(config: Mapping[str, Any], needs: FrameNeeds) -> None:
             f"source.type: {config['type']!r} holds single sweeps, without stamps and the "
             f"vehicle's motion; the task brings {needs.sweeps.count} together "
             "(task.input.sweeps.count), as the model is served: take a bag (type: bag) that holds "
-            "/tf or odometry beside the clouds"
+            "/tf or odometry beside the clouds, or a folder in nuScenes' layout (type: nuscenes)"
         )
 
 

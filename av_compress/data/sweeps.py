@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from itertools import islice
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, T
 from av_compress.tasks.base import PointCloud, Sweeps
 
 Points = npt.NDArray[np.float32]
+Named = TypeVar("Named")
 
 # x, y, z, intensity, and then the time.
 _TIME = 4
@@ -64,6 +66,31 @@ def follows(later: Stamped, earlier: Stamped, sweeps: Sweeps) -> bool:
     """
     apart_s = age_s(later, earlier)
     return 0 < apart_s <= sweeps.max_age_s and later.frame_id == earlier.frame_id
+
+
+def sweeps_before(
+    newest: Stamped, earlier: Iterable[tuple[Named, Stamped]], sweeps: Sweeps
+) -> list[Named]:
+    """Tell which sweeps of a recording are brought to one: those that a `SweepMerger` would hold.
+
+    Args:
+        newest: the one.
+        earlier: those before it, the newest first: what each is called, and when and where it was
+            measured. No more of them are asked for than are needed.
+        sweeps: how many are brought together, and how old they may be.
+
+    Returns:
+        Of at most `sweeps.count - 1` what they are called, the newest first.
+
+    """
+    found: list[Named] = []
+    last = newest
+    for name, one in islice(earlier, sweeps.count - 1):
+        if age_s(newest, one) > sweeps.max_age_s or not follows(last, one, sweeps):
+            break
+        found.append(name)
+        last = one
+    return found
 
 
 def age_s(newest: Stamped, sweep: Stamped) -> float:

@@ -96,7 +96,8 @@ class Transform:
         with the same bits on every machine.
         """
         matrix, offset = self.matrix.astype(np.float32), self.translation.astype(np.float32)
-        x, y, z = np.ascontiguousarray(points[:, :3].T)
+        # Always a copy: of a single point, the columns would be a view of what is written below.
+        x, y, z = np.array(points[:, :3].T, order="C")
         # Points that are not finite lie nowhere, before and after.
         with np.errstate(invalid="ignore", over="ignore"):
             for axis in range(3):
