@@ -16,9 +16,8 @@ from helpers_task import changed
 
 from av_compress.errors import ConfigError
 from av_compress.fileio import canonical_json
-from av_compress.tasks.base import Sweeps
 from av_compress.tasks.lidar_detection import LidarDetection
-from av_compress.tasks.lidar_detection.config import NmsConfig
+from av_compress.tasks.lidar_detection.config import NmsConfig, SweepsConfig
 from av_compress.tasks.lidar_detection.encoders import ENCODERS
 from av_compress.tasks.lidar_detection.encoders.voxels import VoxelTensors
 from av_compress.tasks.lidar_detection.features import _NAMED, CHANNELS
@@ -123,7 +122,7 @@ def test_the_schema_says_what_the_code_does():
     assert features["then"]["enum"] == list(_NAMED)
     pairs = [
         (schema["nms"], NmsConfig),
-        (schema["input"]["properties"]["sweeps"], Sweeps),
+        (schema["input"]["properties"]["sweeps"], SweepsConfig),
         (encoders["voxels"]["properties"]["tensors"], VoxelTensors),
         (heads["anchors"]["properties"]["anchors"]["items"], Anchor),
         *((encoders[name], config) for name, config in ENCODERS.items()),

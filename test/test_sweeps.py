@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from av_compress.data.sweeps import SweepMerger, follows, merge_sweeps
 from av_compress.data.transforms import NoTransformError, Transform, Transforms
 from av_compress.errors import DataError
-from av_compress.tasks.base import PointCloud, Sweeps
+from av_compress.tasks.base import Box, PointCloud, Sweeps
 
 S = 1_000_000_000
 NUMBERS = st.floats(-5, 5)
@@ -182,6 +183,29 @@ def test_sweeps_agree_in_the_newest_ones_place():
         np.testing.assert_allclose(part[:, :3], points[0, :, :3], atol=2e-5)
     np.testing.assert_array_equal(points[:, 0, 3], [2.5, 2.0, 1.5])
     np.testing.assert_array_equal(points[:, 0, 4], [0.0, 0.5, 1.0])
+
+
+def test_the_vehicle_s_own_points_do_not_trail_behind_it():
+    """A bonnet of an earlier sweep would lie where the vehicle was; the newest's is the task's."""
+    box = Box((-1.0, -1.0, -3.0), (3.0, 1.0, 0.0))
+    bonnet = np.array([[2, 0.5, -1, 9], [3, -1, 0, 9]], np.float32)
+    outside = np.array([[3.001, 0, -1, 9], [np.nan, 0, -1, 9]], np.float32)
+    clouds = [
+        replace(one, points=np.concatenate([one.points, bonnet, outside]))
+        for one in (seen(1.0), seen(1.5), seen(2.0))
+    ]
+    tree = known(1.0, 1.5, 2.0)
+    whole = merge_sweeps(clouds[2], clouds[1::-1], tree, Sweeps(3)).cloud.points
+    kept = merge_sweeps(clouds[2], clouds[1::-1], tree, Sweeps(3, ego_box=box)).cloud.points
+    own = np.zeros(len(whole), bool)
+    for age, cloud in ((0.5, clouds[1]), (1.0, clouds[0])):
+        x, y, z = cloud.points[:, :3].T.astype(np.float64)
+        inside = (x >= -1) & (x <= 3) & (y >= -1) & (y <= 1) & (z >= -3) & (z <= 0)
+        assert inside[50:52].all()
+        assert not inside[52:].any()
+        own[np.flatnonzero(whole[:, 4] == np.float32(age))] = inside
+    np.testing.assert_array_equal(kept, whole[~own])
+    assert own.sum() >= 4
 
 
 def test_one_sweep_needs_nothing():

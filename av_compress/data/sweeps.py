@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
-from av_compress.tasks.base import PointCloud, Sweeps
+from av_compress.tasks.base import Box, PointCloud, Sweeps
 
 Points = npt.NDArray[np.float32]
 Named = TypeVar("Named")
@@ -131,16 +131,17 @@ def merge_sweeps(
         way = f"from {fixed_frame!r} to {cloud.frame_id!r}"
         served = f"{count} of {len(past) + 1} sweeps are served"
         warning = f"no ego motion {way}: {missing}; {served}"
-    total = len(cloud) + sum(len(one) for one, _ in motions)
+    earlier = [_outside(one.points, sweeps.ego_box) for one, _ in motions]
+    total = len(cloud) + sum(map(len, earlier))
     points = np.zeros((total, _TIME + 1), np.float32)
-    _put(points[: len(cloud)], cloud)
+    _put(points[: len(cloud)], cloud.points)
     begin = len(cloud)
-    for one, motion in motions:
-        part = points[begin : begin + len(one)]
-        _put(part, one)
+    for (one, motion), kept in zip(motions, earlier):
+        part = points[begin : begin + len(kept)]
+        _put(part, kept)
         part[:, _TIME] = age_s(cloud, one)
         motion.move(part)
-        begin += len(one)
+        begin += len(kept)
     return Merged(replace(cloud, points=points), count, warning)
 
 
@@ -207,7 +208,16 @@ def _motions(
     return found, missing
 
 
-def _put(points: Points, cloud: PointCloud) -> None:
-    """Write a cloud's x, y, z and intensity, as far as it has them."""
-    columns = min(_TIME, cloud.points.shape[1])
-    points[:, :columns] = cloud.points[:, :columns]
+def _outside(points: Points, box: Box | None) -> Points:
+    """Return the points that do not lie in a box, which holds its bounds."""
+    if box is None:
+        return points
+    lower, upper = np.array(box.lower, np.float32), np.array(box.upper, np.float32)
+    inside = ((points[:, :3] >= lower) & (points[:, :3] <= upper)).all(axis=1)
+    return points[~inside]
+
+
+def _put(points: Points, measured: Points) -> None:
+    """Write x, y, z and intensity, as far as they were measured."""
+    columns = min(_TIME, measured.shape[1])
+    points[:, :columns] = measured[:, :columns]

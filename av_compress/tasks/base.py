@@ -147,17 +147,34 @@ class Detections3D:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A box along the axes, in the frame of the points; it holds its bounds.
+
+    Attributes:
+        lower: smallest x, y, z in metres.
+        upper: largest x, y, z in metres.
+
+    """
+
+    lower: tuple[float, float, float]
+    upper: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Sweeps:
     """How many sweeps of a LiDAR a cloud is brought together from.
 
     Attributes:
         count: sweeps in all, the newest among them, at least 1.
         max_age_s: an older sweep is left out; a longer gap between two begins anew.
+        ego_box: of earlier sweeps points in it are dropped where they were measured: those of the
+            vehicle itself would else trail behind it.
 
     """
 
     count: int = 1
     max_age_s: float = 1.0
+    ego_box: Box | None = None
 
     @property
     def several(self) -> bool:

@@ -10,15 +10,22 @@ from functools import cached_property
 from typing import Any, Literal
 
 from av_compress.errors import ConfigError
-from av_compress.tasks.base import Sweeps
+from av_compress.tasks.base import Box
 from av_compress.tasks.detection import json_values
 from av_compress.tasks.lidar_detection.encoders import EncoderConfig, parse_encoder
 from av_compress.tasks.lidar_detection.grid import Grid
 from av_compress.tasks.lidar_detection.heads import LidarHead, parse_head
-from av_compress.tasks.lidar_detection.points import Box
 from av_compress.validation import validate
 
 KIND = "lidar_detection"
+
+
+@dataclass(frozen=True)
+class SweepsConfig:
+    """How many sweeps are brought together; see `tasks.base.Sweeps`."""
+
+    count: int = 1
+    max_age_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class InputConfig:
     encoder: EncoderConfig
     intensity_scale: float = 1.0
     ego_box: Box | None = None
-    sweeps: Sweeps = field(default_factory=Sweeps)
+    sweeps: SweepsConfig = field(default_factory=SweepsConfig)
 
     @cached_property
     def grid(self) -> Grid:
@@ -183,9 +190,9 @@ def _triple(values: list[float]) -> tuple[float, float, float]:
     return first, second, third
 
 
-def _sweeps(config: Mapping[str, Any]) -> Sweeps:
-    default = Sweeps()
-    return Sweeps(
+def _sweeps(config: Mapping[str, Any]) -> SweepsConfig:
+    default = SweepsConfig()
+    return SweepsConfig(
         int(config.get("count", default.count)),
         float(config.get("max_age_s", default.max_age_s)),
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from av_compress.errors import FrameError, MissingExtraError
-from av_compress.tasks.base import PointCloud
+from av_compress.tasks.base import Box, PointCloud
 from av_compress.tasks.lidar_detection.features import POINT_CHANNELS
 from av_compress.tasks.lidar_detection.grid import Floats
 
@@ -24,20 +24,6 @@ except ImportError as error:
     raise MissingExtraError("numba", "lidar", "selecting points") from error
 
 INTENSITY = POINT_CHANNELS.index("intensity")
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box along the axes, in the frame of the points; it holds its bounds.
-
-    Attributes:
-        lower: smallest x, y, z in metres.
-        upper: largest x, y, z in metres.
-
-    """
-
-    lower: tuple[float, float, float]
-    upper: tuple[float, float, float]
 
 
 def checked(cloud: PointCloud, columns: int) -> Floats:

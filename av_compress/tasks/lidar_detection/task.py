@@ -66,7 +66,7 @@ class LidarDetection(DetectionTask[LidarDetectionConfig]):
         settings.head.check(settings.class_names)
         self._encoder = settings.input.encoder.make(settings.input.grid)
         self.point_columns: Sequence[str] = POINT_CHANNELS[: self._encoder.columns]
-        _check_sweeps(settings.input.sweeps, self.point_columns)
+        _check_sweeps(self.frame_needs.sweeps, self.point_columns)
         self._plane = Plane(settings.input.grid, self._encoder.rows_along, settings.class_names)
         self._family = FAMILIES[settings.head.type]
         self._forms = self._family.forms(settings.head, self._plane)
@@ -85,7 +85,9 @@ class LidarDetection(DetectionTask[LidarDetectionConfig]):
     @property
     def frame_needs(self) -> FrameNeeds:
         """Clouds of so many sweeps, with the columns that the model is told of; see `Task`."""
-        return FrameNeeds(PointCloud, self.point_columns, self.settings.input.sweeps)
+        wanted = self.settings.input
+        sweeps = Sweeps(wanted.sweeps.count, wanted.sweeps.max_age_s, wanted.ego_box)
+        return FrameNeeds(PointCloud, self.point_columns, sweeps)
 
     def preprocess_config(self) -> dict[str, Any]:
         """Return the kind and the input; see `Task.preprocess_config`."""
