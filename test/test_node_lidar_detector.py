@@ -26,7 +26,8 @@ from vision_msgs.msg import Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
 from av_compress.data.bag_motion import MotionOptions
-from av_compress.data.bag_sweeps import BagSweeps
+from av_compress.data.bag_sources import bring_together
+from av_compress.data.bags import BagClouds
 from av_compress.data.points import PointOptions
 from av_compress.engines.bundle import load_bundle
 from av_compress.errors import ConfigError, FrameError
@@ -249,7 +250,7 @@ def test_a_bags_clouds_are_those_that_the_node_makes_of_its_messages(tmp_path, o
         else:
             heard[topic].receive(message)
     motion = MotionOptions(odometry=ODOMETRY if odometry else None)
-    source = BagSweeps(path, None, PointOptions(), Sweeps(3), motion)
+    source = bring_together(path, [BagClouds(path)], Sweeps(3), motion)
     assert len(source) == len(made) == 6
     for index, points in enumerate(made):
         np.testing.assert_array_equal(source.read(index).points, points)
