@@ -53,6 +53,7 @@ from av_compress.data.sweeps import SweepMerger
 from av_compress.errors import ConfigError, DataError, DataWarning, FrameError
 from av_compress.tasks.base import IMAGES, PointCloud, Sweeps
 from av_compress.tasks.registry import make_task
+from av_compress.validation import load_schema
 
 NEEDS = make_task(AGE_TASK).frame_needs
 SINGLE = replace(NEEDS, columns=NEEDS.columns[:4], sweeps=Sweeps())
@@ -370,6 +371,20 @@ def test_keys_that_do_not_go_together_are_refused(tmp_path: Path, more, says):
     write_rig(tmp_path / "bag", SHORT)
     with pytest.raises(ConfigError, match=says):
         open_source(source_config(**more), tmp_path, SINGLE)
+
+
+def test_defaults_are_the_nodes():
+    variants = load_schema("source")["allOf"]
+    (bag,) = (
+        one["then"]["properties"] for one in variants if "topics" in one["then"]["properties"]
+    )
+    node = load_schema("lidar_detector")["$defs"]["parameters"]["properties"]
+    apart_ms = node["merge"]["properties"]["max_apart_ms"]["default"]
+    assert bag["max_apart_s"]["default"] == BASE.max_apart_s == apart_ms / 1000
+    fixed = node["motion"]["properties"]["fixed_frame"]["default"]
+    assert (
+        bag["fixed_frame"]["default"] == BASE.fixed_frame == MotionOptions().fixed_frame == fixed
+    )
 
 
 def test_what_does_not_go_with_the_task_is_refused(tmp_path: Path):

@@ -47,7 +47,7 @@ def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
         action="append",
         help="topic of a bag, of images or of point clouds as the task takes them; by default the "
         "bag's only one of that kind. Given several times: LiDARs whose clouds are merged, each "
-        "of the first one's with those of the others that are closest in time",
+        "of the first one's with those of the others that go with it by their stamps",
     )
     group.add_argument(
         "--intensity",

@@ -213,11 +213,13 @@ class BagLidars(CloudStep):
 
     def _tell_damaged(self, damaged: Mapping[str, FrameError]) -> None:
         """Tell of the first damaged cloud of each LiDAR."""
-        for topic in damaged.keys() - self._told:
+        for topic, reason in damaged.items():
+            if topic in self._told:
+                continue
             self._told.add(topic)
             self._warn(
                 f"a cloud of {topic} is left out, as are all others of it that cannot be decoded: "
-                f"{damaged[topic]}"
+                f"{reason}"
             )
 
 
