@@ -36,9 +36,11 @@ from helpers_sweeps import (
 from av_compress.build.recipe import load_recipe
 from av_compress.build.samples import open_samples
 from av_compress.cli.main import main
+from av_compress.data.bag_clouds import CloudSource
 from av_compress.data.bag_motion import MotionOptions
-from av_compress.data.bag_sweeps import BagSweeps
+from av_compress.data.bag_sources import bring_together
 from av_compress.data.bag_writer import BagWriter
+from av_compress.data.bags import BagClouds
 from av_compress.data.content import content_sha256
 from av_compress.data.points import PointOptions
 from av_compress.data.sources import open_source
@@ -51,9 +53,9 @@ NEEDS = make_task(TASK).frame_needs
 DRIVE = [round(0.4 * n, 1) for n in range(35)]
 
 
-def opened(path: Path, sweeps: Sweeps | None = None, **motion: str) -> BagSweeps:
-    wanted = sweeps or Sweeps(3)
-    return BagSweeps(path, None, PointOptions(), wanted, MotionOptions(**motion))
+def opened(path: Path, sweeps: Sweeps | None = None, **motion: str) -> CloudSource:
+    clouds = BagClouds(path, None, PointOptions())
+    return bring_together(path, [clouds], sweeps or Sweeps(3), MotionOptions(**motion))
 
 
 @pytest.fixture(scope="module", params=["tf.mcap", "odometry.db3", "odometry"])
@@ -103,12 +105,13 @@ def test_only_as_many_clouds_are_held_as_are_brought_together(tmp_path: Path):
     path = write_drive(tmp_path / "bag", DRIVE)
     decoded: list[int] = []
 
-    class Counted(BagSweeps):
+    class Counted(BagClouds):
         def _decode(self, index, message):
             decoded.append(index)
             return super()._decode(index, message)
 
-    source = Counted(path, None, PointOptions(), Sweeps(3))
+    clouds = Counted(path, None, PointOptions())
+    source = bring_together(path, [clouds], Sweeps(3), MotionOptions())
     assert decoded == []
     for index in range(len(source)):
         source.read(index)

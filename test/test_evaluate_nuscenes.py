@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from argparse import Namespace
+from argparse import ArgumentParser
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import yaml
 from helpers_lidar_world import TASK, scene, write_kitti, write_models
 from helpers_nuscenes import RIGHT_LEFT, VERSION, Shot, Thing, at, boxed, write_nuscenes
 
-from av_compress.cli.frames import open_frames
+from av_compress.cli.frames import add_frame_arguments, open_frames
 from av_compress.cli.main import main
 from av_compress.compress.join import join_pillar_model
 from av_compress.engines.bundle import load_bundle
@@ -145,8 +145,9 @@ def test_one_of_several_versions_is_named(world, tmp_path, capsys):
 
 
 def test_other_verbs_take_such_a_folder_for_their_frames(world):
-    absent = dict.fromkeys(("images", "topic", "intensity", "fixed_frame", "odometry"))
-    bare = Namespace(data=world / "set", **absent)
+    parser = ArgumentParser()
+    add_frame_arguments(parser)
+    bare = parser.parse_args(["--data", str(world / "set")])
     needs = make_task(TASK).frame_needs
     with closing(open_frames(bare, needs)) as source:
         assert source.description == f"nuscenes set/{VERSION}"

@@ -13,6 +13,7 @@ import pytest
 from helpers_camera_node import BEST_EFFORT, probe, ros  # noqa: F401 (fixtures)
 from helpers_lidar_node import TASK, S, cloud, write_cell_bundle
 from helpers_node import Probe
+from helpers_rig import FRONT, REAR, write_rig
 from helpers_serving import activated, serving
 from helpers_sweeps import ODOMETRY, messages, write_drive
 from helpers_sweeps import POINTS as TOPIC
@@ -26,10 +27,12 @@ from vision_msgs.msg import Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
 from av_compress.data.bag_motion import MotionOptions
-from av_compress.data.bag_sweeps import BagSweeps
+from av_compress.data.bag_sources import bring_together
+from av_compress.data.bags import BagClouds
+from av_compress.data.merging import MergeOptions
 from av_compress.data.points import PointOptions
 from av_compress.engines.bundle import load_bundle
-from av_compress.errors import ConfigError, FrameError
+from av_compress.errors import ConfigError, DataWarning, FrameError
 from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.lidar_detector import LidarDetectorRole, LidarReader
 from av_compress.tasks.base import PointCloud, Sweeps
@@ -249,10 +252,41 @@ def test_a_bags_clouds_are_those_that_the_node_makes_of_its_messages(tmp_path, o
         else:
             heard[topic].receive(message)
     motion = MotionOptions(odometry=ODOMETRY if odometry else None)
-    source = BagSweeps(path, None, PointOptions(), Sweeps(3), motion)
+    source = bring_together(path, [BagClouds(path)], Sweeps(3), motion)
     assert len(source) == len(made) == 6
     for index, points in enumerate(made):
         np.testing.assert_array_equal(source.read(index).points, points)
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "fixed"), [(Sweeps(), "odom"), (Sweeps(), ""), (Sweeps(3), "odom")]
+)
+def test_a_bags_merged_clouds_are_those_that_the_node_makes(tmp_path, sweeps, fixed: str):
+    rig = {"front": [0.1 * n for n in range(8)], "rear": [0.1 * n - 0.02 for n in range(1, 8)]}
+    path = write_rig(tmp_path / "drive", rig)
+    merge = MergeOptions("base", fixed)
+    reader = LidarReader(PointOptions(), sweeps, fixed, merge, pytest.fail)
+    heard = {one.topic: one for one in reader.listeners()}
+    # All of the motion first: a recording knows it.
+    clouds: dict[str, list[PointCloud]] = {FRONT: [], REAR: []}
+    for topic, message in messages(path):
+        if topic in clouds:
+            clouds[topic].append(reader.read(message))
+        else:
+            heard[topic].receive(message)
+    lidars = [BagClouds(path, topic) for topic in (FRONT, REAR)]
+    with pytest.warns(DataWarning, match="of 8 clouds 7 hold 2, 1 hold 1 of 2 LiDARs"):
+        source = bring_together(path, lidars, sweeps, MotionOptions(fixed), merge)
+    assert len(source) == 8
+    for index in range(8):
+        frames = {"front": clouds[FRONT][index]}
+        if index:
+            frames["rear"] = clouds[REAR][index - 1]
+        (one,) = reader.gather(frames).frames
+        read = source.read(index)
+        np.testing.assert_array_equal(read.points, one.frame.points)
+        assert (read.stamp_ns, read.frame_id) == (one.frame.stamp_ns, one.frame.frame_id)
     source.close()
 
 

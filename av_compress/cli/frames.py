@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from av_compress.data.bags import BagFrames
-    from av_compress.data.base import FrameSource
+    from av_compress.data.base import FrameSource, RecordedSource
     from av_compress.tasks.base import FrameNeeds
 
 _NO_FIELD = "none"
@@ -42,11 +41,13 @@ def add_frame_arguments(group: argparse._ArgumentGroup, otherwise: str = "") -> 
 
 
 def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
-    """Declare --topic, --intensity, --fixed-frame and --odometry, of bags."""
+    """Declare --topic, --intensity, and what brings clouds together, of bags."""
     group.add_argument(
         "--topic",
+        action="append",
         help="topic of a bag, of images or of point clouds as the task takes them; by default the "
-        "bag's only one of that kind",
+        "bag's only one of that kind. Given several times: LiDARs whose clouds are merged, each "
+        "of the first one's with those of the others that go with it by their stamps",
     )
     group.add_argument(
         "--intensity",
@@ -55,10 +56,22 @@ def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
         "the model is told zeros",
     )
     group.add_argument(
+        "--frame",
+        metavar="FRAME",
+        help="of several topics: the frame that their clouds are brought into, such as base_link",
+    )
+    group.add_argument(
+        "--max-apart-s",
+        type=float,
+        metavar="S",
+        help="likewise: seconds by which the stamps of merged clouds may differ (default 0.1)",
+    )
+    group.add_argument(
         "--fixed-frame",
         metavar="FRAME",
-        help="where the task brings several sweeps together: a frame of a bag's /tf or odometry "
-        "that stands still while the vehicle moves (default odom)",
+        help="where several sweeps or LiDARs are brought together: a frame of a bag's /tf or "
+        "odometry that stands still while the vehicle moves (default odom); of several LiDARs an "
+        "empty one says that the motion is not known",
     )
     group.add_argument(
         "--odometry",
@@ -68,8 +81,13 @@ def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def open_topic(args: argparse.Namespace, path: Path, needs: FrameNeeds) -> BagFrames[Any]:
-    """Open the topic of a bag that --topic names and a task takes.
+# Of --topic and what goes with it, those that are named as a bag's keys in a recipe are.
+_SAME_KEYS = ("frame", "max_apart_s", "fixed_frame", "odometry")
+_BAG_ARGUMENTS = ("topic", "intensity", *_SAME_KEYS)
+
+
+def open_topic(args: argparse.Namespace, path: Path, needs: FrameNeeds) -> RecordedSource:
+    """Open the topic of a bag that --topic names and a task takes, or the topics.
 
     Args:
         args: of `add_topic_arguments`.
@@ -77,21 +95,23 @@ def open_topic(args: argparse.Namespace, path: Path, needs: FrameNeeds) -> BagFr
         needs: what frames the task takes.
 
     Raises:
-        ConfigError: --intensity with a task that takes images, or --fixed-frame or --odometry
-            with one that takes single sweeps.
+        ConfigError: the arguments do not go with one another or with the task.
         DataError: there are no frames that can be used.
 
     """
-    from av_compress.data.sources import open_bag
+    from av_compress.data.bag_sources import open_bag
 
-    fields: dict[str, Any] = {}
+    config = {key: value for key in _SAME_KEYS if (value := getattr(args, key)) is not None}
+    topics = args.topic or []
+    if len(topics) > 1:
+        config["topics"] = topics
+    elif topics:
+        config["topic"] = topics[0]
     if args.intensity == _NO_FIELD:
-        fields = {"intensity": (), "zeros": ("intensity",)}
+        config["fields"] = {"intensity": (), "zeros": ("intensity",)}
     elif args.intensity is not None:
-        fields = {"intensity": (args.intensity,)}
-    motion = {key: getattr(args, key) for key in ("fixed_frame", "odometry")}
-    given = {key: value for key, value in motion.items() if value is not None}
-    return open_bag(path, args.topic, needs, fields, given)
+        config["fields"] = {"intensity": (args.intensity,)}
+    return open_bag(path, config, needs)
 
 
 def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
@@ -116,7 +136,7 @@ def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
     bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").is_file()
     if images is not None and not annotations:
         raise UsageError("--images goes with annotations in COCO form (--data FILE.json)")
-    for name in ("topic", "intensity", "fixed_frame", "odometry"):
+    for name in _BAG_ARGUMENTS:
         if getattr(args, name) is not None and not bag:
             raise UsageError(f"--{name.replace('_', '-')} goes with a bag (--data BAG)")
     if bag:

@@ -8,14 +8,14 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from av_compress.cli.backends import add_backend_arguments, on_cpu, open_bundle_pipeline
 from av_compress.cli.frames import add_topic_arguments, open_topic
 from av_compress.engines.forms import FORMS
 
 if TYPE_CHECKING:
-    from av_compress.data.bags import BagFrames
+    from av_compress.data.base import RecordedSource
     from av_compress.engines.bundle import Bundle
     from av_compress.engines.onnxruntime import OrtOptions
     from av_compress.metrics.replay import ReplayResult
@@ -201,7 +201,7 @@ def _options(args: argparse.Namespace, task: Task[object, object]) -> ReplayOpti
 
 
 def _open_output(
-    path: Path | None, source: BagFrames[Any], task: Task[object, object], stack: ExitStack
+    path: Path | None, source: RecordedSource, task: Task[object, object], stack: ExitStack
 ) -> Sink | None:
     """Open the output bag; it takes its place when `stack` is left without an exception."""
     if path is None:

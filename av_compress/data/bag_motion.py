@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from av_compress.data.bags import RawMessage, raw_messages, topics_of
+from av_compress.data.bags import BagTopic, RawMessage, open_reader, raw_messages, topics_of
 from av_compress.data.images import stamp_of
 from av_compress.data.motion_messages import (
     ODOMETRY,
@@ -20,7 +20,7 @@ from av_compress.data.motion_messages import (
     TF_TOPIC,
     MotionMessages,
 )
-from av_compress.data.ros_types import CLOUD_TYPES, long_type
+from av_compress.data.ros_types import CLOUD_TYPES, long_type, make_typestore
 from av_compress.data.sweeps import FIXED_FRAME
 from av_compress.data.transforms import Transforms
 from av_compress.errors import DataError
@@ -32,7 +32,7 @@ class MotionOptions:
     """What of a bag tells the vehicle's motion, beside /tf and /tf_static.
 
     Attributes:
-        fixed_frame: see `sweeps.merge_sweeps`.
+        fixed_frame: see `sweeps.merge_sweeps` and `merging.MergeOptions`.
         odometry: a topic of type nav_msgs/Odometry; None: none.
 
     """
@@ -55,61 +55,66 @@ class BagMotion:
 
     Attributes:
         transforms: over the whole bag.
-        headers: of the clouds, in recorded order; None where a message is damaged.
+        headers: topic -> those of its clouds, in recorded order; None where a message is damaged.
+        odometry: the topics of the bag that tell odometry.
         broken: why transforms or messages of them were left out.
 
     """
 
+    headers: Mapping[str, list[CloudHeader | None]]
+    odometry: Sequence[str]
     transforms: Transforms = field(default_factory=lambda: Transforms(memory_s=math.inf))
-    headers: list[CloudHeader | None] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
-def read_motion(
-    reader: Any, store: Any, path: Path, clouds: str, options: MotionOptions
-) -> BagMotion:
-    """Read through a bag: all motion, and the headers of a topic's clouds.
+def read_motion(path: Path, clouds: Sequence[str], options: MotionOptions) -> BagMotion:
+    """Read through a bag: all motion, and the headers of some topics' clouds.
 
     Args:
-        reader: rosbags' reader of the bag.
-        store: type store of the bag's messages.
         path: of the bag.
-        clouds: topic of type sensor_msgs/PointCloud2.
+        clouds: topics of type sensor_msgs/PointCloud2.
         options: what tells the motion.
 
     Raises:
         DataError: the odometry is not there, or the bag is damaged.
 
     """
-    counts = {topic.name: topic.count for topic in topics_of(reader)}
-    moving = _moving_topics(reader, path, options)
-    found = BagMotion()
+    with closing(open_reader(path)) as reader:
+        return _read_motion(reader, path, clouds, options)
+
+
+def _read_motion(
+    reader: Any, path: Path, clouds: Sequence[str], options: MotionOptions
+) -> BagMotion:
+    store = make_typestore()
+    topics = topics_of(reader)
+    counts = {topic.name: topic.count for topic in topics}
+    odometry = [topic.name for topic in topics if topic.type == ODOMETRY and topic.count]
+    found = BagMotion({topic: [] for topic in clouds}, odometry)
+    moving = _moving_topics(topics, path, options, odometry)
     heard = MotionMessages(found.transforms, found.broken.append)
     # What never changes holds from the start, whenever it was recorded.
     first = raw_messages(reader, {TF_STATIC_TOPIC}, {long_type(TF)}, path)
     for raw in first:
         _receive(raw, store, {long_type(TF): heard.tf_static}, found)
     receive = {long_type(TF): heard.tf, long_type(ODOMETRY): heard.odometry}
-    rest = raw_messages(reader, {clouds, *moving}, {*CLOUD_TYPES, *receive}, path)
-    total = sum(counts[name] for name in (clouds, *moving))
+    rest = raw_messages(reader, {*clouds, *moving}, {*CLOUD_TYPES, *receive}, path)
+    total = sum(counts[name] for name in (*clouds, *moving))
     for raw in track(rest, f"read the motion in {path.name}", total):
         _receive(raw, store, receive, found)
-    found.headers.extend([None] * (counts[clouds] - len(found.headers)))
+    for topic, headers in found.headers.items():
+        headers.extend([None] * (counts[topic] - len(headers)))
     return found
 
 
-def odometry_topics(reader: Any) -> list[str]:
-    """Return the topics of a bag that tell odometry."""
-    return [topic.name for topic in topics_of(reader) if topic.type == ODOMETRY and topic.count]
-
-
-def _moving_topics(reader: Any, path: Path, options: MotionOptions) -> set[str]:
+def _moving_topics(
+    topics: Sequence[BagTopic], path: Path, options: MotionOptions, odometry: Sequence[str]
+) -> set[str]:
     """Return the topics of what changes over time."""
-    topics = topics_of(reader)
     tf = {topic.name for topic in topics if (topic.name, topic.type) == (TF_TOPIC, TF)}
     if options.odometry is None:
         return tf
-    if options.odometry not in odometry_topics(reader):
+    if options.odometry not in odometry:
         there = "; ".join(map(str, topics))
         raise DataError(
             f"bag {path} has no messages of type {ODOMETRY} on {options.odometry}; it has: {there}"
@@ -121,19 +126,17 @@ def _receive(
     raw: RawMessage, store: Any, receive: Mapping[str, Callable[[Any], None]], found: BagMotion
 ) -> None:
     """Take what a message tells; one that is damaged is left out, and noted."""
-    kind, time_ns, data = raw
-    if kind in CLOUD_TYPES:
-        found.headers.append(_header(store, raw))
+    if raw.kind in CLOUD_TYPES and raw.topic in found.headers:
+        found.headers[raw.topic].append(_header(store, raw))
         return
     try:
-        receive[kind](store.deserialize_cdr(data, kind))
+        receive[raw.kind](store.deserialize_cdr(raw.data, raw.kind))
     except Exception as error:  # rosbags' deserialiser fails in many ways on damaged data.
-        found.broken.append(f"a message at {time_ns} ns is no {kind}: {error}")
+        found.broken.append(f"a message at {raw.time_ns} ns is no {raw.kind}: {error}")
 
 
 def _header(store: Any, raw: RawMessage) -> CloudHeader | None:
-    kind, time_ns, data = raw
     with suppress(Exception):  # See _receive; reading the cloud itself will say what is wrong.
-        header = store.deserialize_cdr(data, kind).header
-        return CloudHeader(stamp_of(header) or time_ns, str(header.frame_id))
+        header = store.deserialize_cdr(raw.data, raw.kind).header
+        return CloudHeader(stamp_of(header) or raw.time_ns, str(header.frame_id))
     return None

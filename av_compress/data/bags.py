@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from av_compress.data.base import check_index
 from av_compress.data.images import frame_from_message
 from av_compress.data.packets import packets_note
 from av_compress.data.points import PointOptions, cloud_from_message
@@ -24,12 +25,26 @@ from av_compress.data.ros_types import (
 from av_compress.errors import AvCompressError, DataError, FrameError
 from av_compress.tasks.base import ImageFrame, PointCloud
 
-# Message type, bag time in nanoseconds, serialised message.
-RawMessage: TypeAlias = tuple[str, int, bytes]
-
 FrameT = TypeVar("FrameT", ImageFrame, PointCloud)
 
 _STORAGE_SUFFIXES = (".mcap", ".db3")
+
+
+class RawMessage(NamedTuple):
+    """A message as it lies in a bag.
+
+    Attributes:
+        topic: its topic.
+        kind: its type, such as `sensor_msgs/msg/Image`.
+        time_ns: when it was recorded (bag time).
+        data: the serialised message.
+
+    """
+
+    topic: str
+    kind: str
+    time_ns: int
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ def bag_topics(path: Path) -> tuple[BagTopic, ...]:
         DataError: there is no bag at `path`, or it is damaged.
 
     """
-    reader = _open(path)
+    reader = open_reader(path)
     try:
         return topics_of(reader)
     finally:
@@ -110,7 +125,7 @@ class BagFrames(Generic[FrameT]):
         self._path = path
         self._kind: MessageKind[FrameT] = kind
         self._store = make_typestore()
-        self._reader = _open(path)
+        self._reader = open_reader(path)
         try:
             found = _choose_topic(topics_of(self._reader), topic, kind, path)
         except AvCompressError:
@@ -138,7 +153,7 @@ class BagFrames(Generic[FrameT]):
 
         The stamp is the header's, or the bag's time where the header has none.
         """
-        self._check(index)
+        check_index(self, index)
         if index < self._position:
             self._rewind(index)
         while True:
@@ -155,10 +170,6 @@ class BagFrames(Generic[FrameT]):
         self._messages = iter(())
         if self._reader.is_open:
             self._reader.close()
-
-    def _check(self, index: int) -> None:
-        if not 0 <= index < self._count:
-            raise IndexError(f"{self.description} has {self._count} frames, not {index}")
 
     def _rewind(self, index: int) -> None:
         """Make message `index` or an earlier one the next to be read."""
@@ -183,22 +194,23 @@ class BagFrames(Generic[FrameT]):
                 f"bag is incomplete, try: ros2 bag reindex {self._path}"
             )
         if self._position == len(self._times):
-            self._times.append(message[1])
+            self._times.append(message.time_ns)
         self._position += 1
         return message
 
     def _decode(self, index: int, message: RawMessage) -> FrameT:
-        kind, time_ns, data = message
         key = self.key(index)
         try:
-            frame: FrameT = self._kind.decode(self._store.deserialize_cdr(data, kind), key)
+            held = self._store.deserialize_cdr(message.data, message.kind)
+            frame: FrameT = self._kind.decode(held, key)
         except FrameError as error:
             raise FrameError(f"{key}: {error}") from error
         except Exception as error:  # rosbags' deserialiser fails in many ways on damaged data.
             raise FrameError(
-                f"{key} is not a {short_type(kind)} message of {len(data)} bytes: {error}"
+                f"{key} is not a {short_type(message.kind)} message of {len(message.data)} bytes: "
+                f"{error}"
             ) from error
-        return frame if frame.stamp_ns else replace(frame, stamp_ns=time_ns)
+        return frame if frame.stamp_ns else replace(frame, stamp_ns=message.time_ns)
 
 
 class BagImages(BagFrames[ImageFrame]):
@@ -235,8 +247,14 @@ def _ascending(times: Sequence[int]) -> bool:
     return all(earlier <= later for earlier, later in pairwise(times))
 
 
-def _open(path: Path) -> Any:
-    """Open a bag with rosbags' reader, whatever is wrong with it told in one sentence."""
+def open_reader(path: Path) -> Any:
+    """Open a bag with rosbags' reader, whatever is wrong with it told in one sentence.
+
+    Raises:
+        DataError: there is no bag at `path`, or it is damaged.
+        MissingExtraError: the rosbags library is not installed.
+
+    """
     rosbag2 = rosbags("rosbag2")
     file = _storage(path)
     try:
@@ -351,8 +369,8 @@ def raw_messages(
     stream = reader.messages(connections, start=start_ns)
     try:
         for connection, time_ns, data in stream:
-            yield connection.msgtype, time_ns, data
-    except Exception as error:  # See _open.
+            yield RawMessage(connection.topic, connection.msgtype, time_ns, data)
+    except Exception as error:  # See open_reader.
         raise DataError(
             f"bag {path} is damaged and cannot be read any further on "
             f"{', '.join(sorted(topics))}: {_cause(error)}"

@@ -50,6 +50,32 @@ class FrameSource(Protocol):
         ...
 
 
+class RecordedSource(FrameSource, Protocol):
+    """A frame source that knows when its frames were recorded, and on which topic.
+
+    Attributes:
+        topic: of the frames; of those of several topics that belong together, the leading one.
+
+    """
+
+    topic: str
+
+    def time_ns(self, index: int) -> int:
+        """Return when frame `index`, which was read before, was recorded (bag time)."""
+        ...
+
+
+def check_index(source: FrameSource, index: int) -> None:
+    """Refuse an index that a source does not have.
+
+    Raises:
+        IndexError: it is negative, or behind the last frame.
+
+    """
+    if not 0 <= index < len(source):
+        raise IndexError(f"{source.description} has {len(source)} frames, not {index}")
+
+
 @runtime_checkable
 class LabelledSource(FrameSource, Protocol):
     """A frame source that also knows the truth.

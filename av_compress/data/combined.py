@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
-from av_compress.data.base import FrameSource, LabelledSource
+from av_compress.data.base import FrameSource, LabelledSource, check_index
 
 
 class CombinedSource:
@@ -53,8 +53,7 @@ class CombinedSource:
             member.close()
 
     def _locate(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < self._length:
-            raise IndexError(f"{self.description} has {self._length} frames, not {index}")
+        check_index(self, index)
         number = bisect_right(self.firsts, index) - 1
         return number, index - self.firsts[number]
 

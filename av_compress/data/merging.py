@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
-from av_compress.errors import FrameError
+from av_compress.errors import ConfigError, FrameError
 from av_compress.tasks.base import PointCloud
 from av_compress.tensors import Array
 
@@ -34,6 +35,18 @@ class MergeOptions:
     frame: str
     fixed_frame: str = "odom"
     max_apart_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: a value is not allowed.
+
+        """
+        if not 0 <= self.max_apart_s < math.inf:
+            raise ConfigError(
+                f"max_apart_s is {self.max_apart_s}; allowed is a number of seconds, 0 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ def merge_clouds(
     refused: dict[str, FrameError] = {}
     warning: str | None = None
     for name, cloud in clouds.items():
-        age_s = (newest_ns - cloud.stamp_ns) / NS_PER_S
+        age_s = apart_s(newest_ns, cloud.stamp_ns)
         if age_s > options.max_apart_s:
             refused[name] = FrameError(
                 f"its cloud is {age_s:.3f} s older than another's, {options.max_apart_s:g} s are "
@@ -83,7 +96,7 @@ def merge_clouds(
         except NoTransformError as error:
             refused[name] = error
             continue
-        motion, missing = _motion(age_s, cloud.stamp_ns, newest_ns, options, transforms)
+        motion, missing = ego_motion(cloud.stamp_ns, newest_ns, options, transforms)
         if missing is not None:
             warning = warning or (
                 f"no ego motion from {options.fixed_frame!r} to {options.frame!r}: {missing}; "
@@ -97,11 +110,27 @@ def merge_clouds(
     return MergedClouds(merged, tuple(parts), refused, warning)
 
 
-def _motion(
-    age_s: float, then_ns: int, newest_ns: int, options: MergeOptions, transforms: Transforms
+def apart_s(later_ns: int, earlier_ns: int) -> float:
+    """Return how far apart two stamps are, in seconds."""
+    return (later_ns - earlier_ns) / NS_PER_S
+
+
+def ego_motion(
+    then_ns: int, newest_ns: int, options: MergeOptions, transforms: Transforms
 ) -> tuple[Transform, NoTransformError | None]:
-    """Return how the frame moved between two times, seen from itself, and why it is not known."""
-    if age_s == 0 or not options.fixed_frame:
+    """Return how `options.frame` moved between two times, seen from itself.
+
+    Args:
+        then_ns: the earlier time.
+        newest_ns: the later one.
+        options: which frame, and what stands still.
+        transforms: where frames were when.
+
+    Returns:
+        The motion, and why it is not known; then it is taken to have stood still.
+
+    """
+    if then_ns == newest_ns or not options.fixed_frame:
         return Transform.identity(), None
     frame, fixed = options.frame, options.fixed_frame
     try:

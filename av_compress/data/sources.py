@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from av_compress.data.bag_motion import MotionOptions
-from av_compress.data.bag_sweeps import BagSweeps
-from av_compress.data.bags import BagClouds, BagImages
+from av_compress.data.bag_sources import open_bag
 from av_compress.data.base import FrameSource
 from av_compress.data.clouds import COLUMNS, CloudFolder
 from av_compress.data.coco import CocoSource
@@ -18,7 +16,6 @@ from av_compress.data.folder import ImageFolder
 from av_compress.data.kitti import KittiFolder
 from av_compress.data.nuscenes import CHANNEL, NuscenesFolder, versions
 from av_compress.data.nuscenes_sweeps import NuscenesSweeps
-from av_compress.data.points import PointOptions
 from av_compress.errors import ConfigError
 from av_compress.tasks.base import FRAME_NOUNS, FrameNeeds, ImageFrame, PointCloud
 from av_compress.validation import validate
@@ -51,45 +48,6 @@ def open_source(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> Fra
     return openers[needs.type](config, base, needs)
 
 
-def open_bag(
-    path: Path,
-    topic: str | None,
-    needs: FrameNeeds,
-    fields: Mapping[str, Any] | None = None,
-    motion: Mapping[str, str] | None = None,
-) -> BagImages | BagClouds:
-    """Open the topic of a bag that has what a task takes.
-
-    Args:
-        path: bag folder, or a single .mcap or .db3 file.
-        topic: by default the bag's only one of that kind.
-        needs: what frames the task takes.
-        fields: which fields of point clouds hold what; see `points.PointOptions`.
-        motion: what tells the vehicle's motion; see `bag_motion.MotionOptions`.
-
-    Raises:
-        ConfigError: `fields` of a bag whose images are taken, or wrong values in it; `motion`
-            where the task does not bring several sweeps together.
-        DataError: see `bags.BagFrames` and `bag_sweeps.BagSweeps`.
-
-    """
-    if motion and not needs.sweeps.several:
-        raise ConfigError(
-            f"source.{next(iter(motion))}: goes with clouds of several sweeps "
-            f"(task.input.sweeps.count), the task takes {needs.noun}s"
-            + " of one"
-            * (needs.type is PointCloud)
-        )
-    if needs.type is ImageFrame:
-        if fields:
-            raise ConfigError("source.fields: goes with point clouds, the task takes images")
-        return BagImages(path, topic)
-    options = PointOptions(channels=len(needs.sweep_columns), **(fields or {}))
-    if not needs.sweeps.several:
-        return BagClouds(path, topic, options)
-    return BagSweeps(path, topic, options, needs.sweeps, MotionOptions(**(motion or {})))
-
-
 def labelled_type(folder: Path) -> str | None:
     """Tell which type of source of labelled clouds a folder is; None: neither that is known."""
     if (folder / "velodyne").is_dir():
@@ -109,10 +67,7 @@ def _coco(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSour
 
 
 def _bag(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:
-    motion = {key: config[key] for key in ("fixed_frame", "odometry") if key in config}
-    return open_bag(
-        base / config["path"], config.get("topic"), needs, config.get("fields"), motion
-    )
+    return open_bag(base / config["path"], config, needs)
 
 
 def _kitti(config: Mapping[str, Any], base: Path, needs: FrameNeeds) -> FrameSource:

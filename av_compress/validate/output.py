@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from av_compress.data.bag_writer import BagWriter
-from av_compress.data.bags import BagFrames
+from av_compress.data.base import RecordedSource
 from av_compress.data.detection_messages import DetectionMessages
 from av_compress.data.detections import detections_to_fields, label_info_fields
 from av_compress.data.detections3d import detections3d_to_fields
@@ -23,7 +23,7 @@ class DetectionBag:
     latched, says what the class ids mean.
     """
 
-    def __init__(self, writer: BagWriter, source: BagFrames[Any], task: Task[Any, Any]) -> None:
+    def __init__(self, writer: BagWriter, source: RecordedSource, task: Task[Any, Any]) -> None:
         """Take an open `writer`; `source` is where the frames come from."""
         self._messages = DetectionMessages(writer)
         self._write = self._writers()[task.result_type]

@@ -1,0 +1,227 @@
+# Copyright 2026 The av_compress authors
+# SPDX-License-Identifier: Apache-2.0
+"""Point clouds of several LiDARs of a bag, merged as the node does it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from av_compress.data.bag_clouds import CloudStep, StampedClouds
+from av_compress.data.bag_motion import BagMotion, CloudHeader
+from av_compress.data.merging import MergeOptions, ego_motion, merge_clouds
+from av_compress.data.motion_messages import ODOMETRY
+from av_compress.data.pairing import closest_s, pair_stamps
+from av_compress.data.transforms import NoTransformError
+from av_compress.errors import DataError, FrameError
+from av_compress.tasks.base import PointCloud
+
+
+class BagLidars(CloudStep):
+    """The clouds of several LiDARs as one: each of the first one's, with those that go with it.
+
+    Which go together is settled by their stamps when it is made; see `pairing.pair_stamps`. Key,
+    topic and number are the first LiDAR's. A cloud without a partner is left out, unless it is
+    the first LiDAR's.
+    """
+
+    def __init__(
+        self, lidars: Sequence[StampedClouds], options: MergeOptions, motion: BagMotion
+    ) -> None:
+        """Find what goes together.
+
+        DataWarnings say how many LiDARs are missing in how many clouds, and in how many the
+        vehicle is taken to have stood still.
+
+        Args:
+            lidars: of one bag, at least two; the first leads.
+            options: how clouds become one.
+            motion: what the bag tells of the LiDARs' places and the vehicle's motion.
+
+        Raises:
+            DataError: the place of a LiDAR is not known, or none of its clouds goes with one of
+                the first LiDAR's.
+
+        """
+        super().__init__(lidars[0])
+        self._lidars, self._options, self._motion = tuple(lidars), options, motion
+        names = ", ".join(one.topic for one in lidars[1:])
+        self.description += f", merged with {names} in {options.frame}"
+        # Of each LiDAR, the clouds that have no place, and why.
+        self._lost = [self._without_place(one) for one in lidars]
+        stamps = [[_stamp(one.header(index)) for index in range(len(one))] for one in lidars]
+        pairs = pair_stamps(stamps[0], stamps[1:], options.max_apart_s)
+        self._groups = [(index, *others) for index, others in enumerate(pairs)]
+        self._check_pairs(stamps)
+        self._tell_missing()
+        self._tell_standing()
+        self._told: set[str] = set()
+
+    def header(self, index: int) -> CloudHeader | None:
+        """Return the newest stamp of those that go together; see `CloudSource.header`."""
+        whole = self._whole(index)
+        if not any(placed for _, placed in whole):
+            return None
+        return CloudHeader(max(header.stamp_ns for header, _ in whole), self._options.frame)
+
+    def read(self, index: int) -> PointCloud:
+        """Read and merge the clouds that go together; see `FrameSource.read`.
+
+        One that cannot be decoded is left out, as the node does; the first of each LiDAR is told
+        by a DataWarning.
+        """
+        self._check(index)
+        clouds: dict[str, PointCloud] = {}
+        damaged: dict[str, FrameError] = {}
+        for number, one in self._members(index):
+            lidar = self._lidars[number]
+            try:
+                clouds[lidar.topic] = lidar.read(one)
+            except FrameError as error:
+                damaged[lidar.topic] = error
+        if not clouds:
+            raise next(iter(damaged.values()))
+        merged = merge_clouds(clouds, self._options, self._motion.transforms)
+        if merged.cloud is None:
+            raise FrameError(f"{self.key(index)}: {'; '.join(map(str, merged.refused.values()))}")
+        self._tell_damaged(damaged)
+        return replace(merged.cloud, key=self.key(index))
+
+    def time_ns(self, index: int) -> int:
+        """Return when the last of those that go together was recorded (bag time)."""
+        return max(self._lidars[number].time_ns(one) for number, one in self._members(index))
+
+    def close(self) -> None:
+        """Close the bag."""
+        for lidar in self._lidars:
+            lidar.close()
+
+    def _members(self, index: int) -> Iterator[tuple[int, int]]:
+        """Yield what goes together: the LiDAR's number, and its cloud's."""
+        for number, one in enumerate(self._groups[index]):
+            if one is not None:
+                yield number, one
+
+    def _whole(self, index: int) -> list[tuple[CloudHeader, bool]]:
+        """Return headers of what goes together and can be decoded, and whether it has a place."""
+        return [
+            (header, one not in self._lost[number])
+            for number, one in self._members(index)
+            if (header := self._lidars[number].header(one)) is not None
+        ]
+
+    def _without_place(self, lidar: StampedClouds) -> dict[int, str]:
+        """Return which clouds have no place, and why.
+
+        Raises:
+            DataError: none has one.
+
+        """
+        found: dict[int, str] = {}
+        frame, known = self._options.frame, 0
+        for index in range(len(lidar)):
+            header = lidar.header(index)
+            if header is None:
+                continue
+            try:
+                self._motion.transforms.lookup(frame, header.frame_id, header.stamp_ns)
+            except NoTransformError as error:
+                found[index] = str(error)
+            else:
+                known += 1
+        if found and not known:
+            first = min(found)
+            header = lidar.header(first)
+            assert header is not None
+            raise DataError(
+                f"{self.description}: the place of {lidar.topic} ({header.frame_id!r}) in "
+                f"{frame!r} (frame) is not known: {found[first]}; record /tf_static beside the "
+                "clouds, and /tf where a LiDAR moves on the vehicle"
+            )
+        return found
+
+    def _check_pairs(self, stamps: Sequence[Sequence[int | None]]) -> None:
+        """Refuse a LiDAR of which no cloud goes with one of the first LiDAR's.
+
+        Raises:
+            DataError: see above.
+
+        """
+        for number, lidar in enumerate(self._lidars[1:], 1):
+            if any(group[number] is not None for group in self._groups):
+                continue
+            nearest = closest_s(stamps[0], stamps[number])
+            hint = "" if nearest is None else f": the closest two are {nearest:.3f} s apart"
+            raise DataError(
+                f"{self.description}: none of the {len(lidar)} clouds of {lidar.topic} goes with "
+                f"one of {self.topic} within {self._options.max_apart_s:g} s (max_apart_s){hint}; "
+                "are the LiDARs' clocks synchronised?"
+            )
+
+    def _tell_missing(self) -> None:
+        """Tell how many clouds hold how many LiDARs, where some are missing."""
+        every = len(self._lidars)
+        held = Counter(
+            sum(placed for _, placed in self._whole(index)) for index in range(len(self))
+        )
+        reasons = []
+        for number, lidar in enumerate(self._lidars):
+            if lost := self._lost[number]:
+                first = next(iter(lost.values()))
+                reasons.append(
+                    f"{len(lost)} of {lidar.topic} have no place, the first since {first}"
+                )
+            used = sum(group[number] is not None for group in self._groups)
+            if left := len(lidar) - used:
+                reasons.append(f"{left} of {lidar.topic} go with none of {self.topic}")
+        if reasons or set(held) != {every}:
+            shares = [f"{held[count]} hold {count}" for count in sorted(held, reverse=True)]
+            self._warn(
+                f"of {len(self)} clouds {', '.join(shares)} of {every} LiDARs"
+                + "".join(f"; {reason}" for reason in reasons)
+            )
+
+    def _tell_standing(self) -> None:
+        """Tell in how many clouds the vehicle is taken to have stood still."""
+        reasons = [
+            str(missing)
+            for index in range(len(self))
+            if (missing := self._motion_missing(index)) is not None
+        ]
+        if reasons:
+            self._warn(
+                f"{len(reasons)} of {len(self)} clouds are merged as if the vehicle had stood "
+                f"still between the LiDARs' stamps: no ego motion from "
+                f"{self._options.fixed_frame!r} (fixed_frame) to {self._options.frame!r}: "
+                f"{reasons[0]}; record /tf beside the clouds, or a topic of type {ODOMETRY} and "
+                "name it (odometry); an empty fixed_frame says that the motion is not known"
+            )
+
+    def _motion_missing(self, index: int) -> NoTransformError | None:
+        """Return why the motion between what goes together is not known; None: it is."""
+        whole = self._whole(index)
+        newest_ns = max((header.stamp_ns for header, _ in whole), default=0)
+        for header, placed in whole:
+            if placed:
+                _, missing = ego_motion(
+                    header.stamp_ns, newest_ns, self._options, self._motion.transforms
+                )
+                if missing is not None:
+                    return missing
+        return None
+
+    def _tell_damaged(self, damaged: Mapping[str, FrameError]) -> None:
+        """Tell of the first damaged cloud of each LiDAR."""
+        for topic, reason in damaged.items():
+            if topic in self._told:
+                continue
+            self._told.add(topic)
+            self._warn(
+                f"a cloud of {topic} is left out, as are all others of it that cannot be decoded: "
+                f"{reason}"
+            )
+
+
+def _stamp(header: CloudHeader | None) -> int | None:
+    return None if header is None else header.stamp_ns
