@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import lidar_tables
 import node_tables
 import peer_tables
 import plan_tables
@@ -27,7 +28,7 @@ from markdown_regions import number, table, update
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
     ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("benchmarks.md", "quantization.md")),
+    *(ROOT / "docs" / name for name in ("benchmarks.md", "quantization.md", "lidar.md")),
 )
 METHODS = ("minmax", "percentile", "entropy", "mse")
 FORMS = ("tensorrt", "cpu")
@@ -377,6 +378,7 @@ REGIONS = {
     "compile": of("compile", plan_tables.compiled),
     "load": of("load", plan_tables.load),
     "lidar": of("lidar", plan_tables.clouds, "Not measured yet: `python benchmarks/lidar.py`."),
+    "lidar_int8": of("lidar_int8", lidar_tables.int8_clouds),
     "gpu": of("gpu", plan_tables.on_card, NO_CARD),
     "choice": of("choice", plan_tables.chosen),
     "kinds": of("kinds", kinds),

@@ -82,6 +82,46 @@ def test_every_place_is_as_likely_as_any_other():
     assert ((taken - 120) ** 2 / 120).sum() < 290
 
 
+def plane(rng: np.random.Generator, filled: int, cells: int = 2000) -> np.ndarray:
+    """Return [1, 3, cells]: what biases make of an empty cell, but in some places."""
+    values = np.tile(np.array([0.25, 0.0, -1.5], np.float32)[:, None], cells)
+    values[:, rng.choice(cells, filled, replace=False)] = rng.normal(0, 2, (3, filled))
+    # The last digit depends on which lane of a processor made it.
+    return np.nextafter(values, np.float32(9), where=rng.random(cells) < 0.5, out=values)[None]
+
+
+def empty_places(reservoir: Reservoir) -> int:
+    return int((np.abs(reservoir.values - [0.25, 0.0, -1.5]) < 1e-5).all(axis=1).sum())
+
+
+def test_empty_cells_leave_room_for_the_others():
+    reservoir = Reservoir("x", rows=400, per_sample=50)
+    rng = np.random.default_rng(1)
+    for number in range(8):
+        reservoir.observe(plane(rng, filled=100), channel_axis=1, sample=number)
+    # Drawn as they come, 95 of 100 would be empty.
+    assert len(reservoir.values) == 400
+    assert 1 <= empty_places(reservoir) <= 8
+    # A sample that has fewer others gives all of them, and one that is empty.
+    few = Reservoir("x", rows=400, per_sample=50)
+    few.observe(plane(rng, filled=7), channel_axis=1, sample=0)
+    assert (len(few.values), empty_places(few)) == (8, 1)
+    # Ranges are those of all places all the same.
+    nothing = Reservoir("x")
+    nothing.observe(plane(rng, filled=0), channel_axis=1, sample=0)
+    assert (len(nothing.values), empty_places(nothing)) == (1, 1)
+    np.testing.assert_allclose(nothing.limits[0], [[0.25, 0, -1.5]] * 2, atol=1e-5)
+
+
+def test_what_less_than_half_of_a_sample_shows_is_drawn_as_it_comes():
+    rng = np.random.default_rng(2)
+    reservoir = Reservoir("x", rows=400, per_sample=50)
+    for number in range(8):
+        reservoir.observe(plane(rng, filled=1200), channel_axis=1, sample=number)
+    # 160 of 400 on average, give or take 10.
+    assert 110 < empty_places(reservoir) < 210
+
+
 def test_state_survives_storage():
     reservoir = Reservoir("x")
     values = np.random.default_rng(0).normal(size=(1, 3, 9, 9)).astype(np.float32)

@@ -37,6 +37,14 @@ def latency(ms: float) -> dict[str, float]:
     return {"p50_ms": ms, "p99_ms": 2 * ms, "count": 10}
 
 
+def lost(*values: object) -> dict[str, object]:
+    return dict(zip(("agreement_ap50", "agreement_ap", "ap50", "kitti_r40"), values))
+
+
+def spreads(mean: float) -> dict[str, object]:
+    return lost(*[{"mean": mean, "deviation": 0.5, "worst": mean + 1}] * 4)
+
+
 RUN = {
     "frames": 300,
     "answered": 299,
@@ -251,6 +259,23 @@ RESULTS = {
         }
         for name, reached in (("first", 49.5), ("second", 50.004))
     },
+    "lidar_int8": {
+        "frames": 8,
+        "pairs": 7,
+        "detections": 81,
+        "objects": 25,
+        "fp32": lost(100, 100, 26.7, 12.34),
+        "recipes": {
+            name: {
+                "place": place,
+                "int8_mac_share": {"least": 0.9 - place / 10, "mean": 0.95},
+                "pairs": spreads(0.25 + place),
+                "splits": spreads(-1.5),
+                "interval": lost([-0.5, 1], [2, 3], [-1, 0], [0, 0]),
+            }
+            for name, place in (("searched", 1), ("rules", 0))
+        },
+    },
     "sampling": {
         "seeds": 5,
         "models": {
@@ -297,6 +322,7 @@ def project(tmp_path) -> Path:
     """Return a copy of what the script reads and writes, without any result."""
     scripts = (
         "calibration_tables",
+        "lidar_tables",
         "markdown_regions",
         "node_tables",
         "peer_tables",
@@ -307,7 +333,7 @@ def project(tmp_path) -> Path:
         (tmp_path / "scripts").mkdir(exist_ok=True)
         shutil.copy(SCRIPTS / name, tmp_path / "scripts" / name)
     (tmp_path / "docs").mkdir()
-    for name in ("benchmarks.md", "quantization.md"):
+    for name in ("benchmarks.md", "quantization.md", "lidar.md"):
         shutil.copy(ROOT / "docs" / name, tmp_path / "docs")
     (tmp_path / "README.md").write_text("<!-- benchmarks:summary -->\n<!-- /benchmarks -->\n")
     (tmp_path / "benchmarks/results").mkdir(parents=True)
@@ -409,6 +435,12 @@ def test_figures_go_into_the_pages_as_they_were_measured(project):
     made = "1 of 2 compilations went through, for compute capability 8.6, 8.9, in at most 1.2 s"
     became = "Of 4 weighted nodes that were to be INT8 or FP8, 1 became float."
     assert any(line.startswith(made) and became in line for line in lines)
+    clouds = (project / "docs/lidar.md").read_text(encoding="utf-8").splitlines()
+    rest = "0.25 (1.25), 2.00 to 3.00 | 0.25 (1.25), -1.00 to 0.00 | 0.25 (1.25), 0.00 to 0.00 |"
+    first = clouds.index(f"| rules | 90.0 % | 0.25 (1.25), -0.50 to 1.00 | {rest}")
+    assert clouds[first + 1].startswith("| searched | 80.0 % | 1.25 (2.25), ")
+    assert f"| rules |{' -1.50 ± 0.50 |' * 4}" in clouds
+    assert any("AP50 on labels 26.70, KITTI's on labels 12.34." in line for line in clouds)
     kinds = (project / "docs/quantization.md").read_text(encoding="utf-8").splitlines()
     assert "| FP32 | 0 % | 2 | 100 % |  | 100.00 | 99.00 |" in kinds
     assert kinds.index("| FP16 | 50 % | 1 | 50 % |  | 99.00 | 99.00 |") > kinds.index(

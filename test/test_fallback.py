@@ -291,6 +291,23 @@ def test_where_no_search_holds_the_dearest_are_spared_in_steps(world: Path, tmp_
         assert any("alone in INT8" in reason for reason in spared)
 
 
+def test_the_last_step_spares_as_much_as_the_recipe_allows(world: Path, tmp_path: Path):
+    path = recipe(
+        world,
+        "least.yaml",
+        gate={"max_loss": 0.0, "metric": "agreement_ap", "samples": 6},
+        search={"evaluations": 1, "frames": 1, "min_int8_share": 0.7},
+        emitters=["tensorrt"],
+    )
+    assert main(["build", str(path), "--output", str(tmp_path / "steps")]) == 0
+    record = load_bundle(tmp_path / "steps").manifest.artefacts["tensorrt"]
+    steps = {a.reason.split(" % left")[0]: a for a in record.attempts if " % left" in a.reason}
+    # No loss at all is allowed, which INT8 never holds.
+    assert record.attempt.candidate == "fp16"
+    assert list(steps) == ["90", "80", "70"]
+    assert 0.7 <= steps["70"].int8_mac_share < steps["80"].int8_mac_share
+
+
 def test_all_searches_of_a_form_share_one_budget(world: Path, tmp_path: Path, monkeypatch):
     evaluated = []
     original = Searcher._losses

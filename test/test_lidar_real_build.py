@@ -39,7 +39,7 @@ def recipe(folder: Path, data: Path, form: str) -> Path:
         "task": task,
         "calibration": sources["calibration"],
         "gate": {**sources["gate"], "max_loss": 0.5},
-        "precision": {"exclude": EXCLUDE[form]},
+        "precision": {"exclude": EXCLUDE[form], "migrate": True},
         "candidates": ["int8"],
         "emitters": ["tensorrt"],
     }

@@ -37,8 +37,9 @@ from av_compress.tensors import Tensors
 # Frames that a search has not seen lose more than those it has: for what shares of the allowed
 # loss it searches, one after the other.
 AIMS = (1.0, 0.5, 0.25)
-# Shares of multiply-accumulates that are left in INT8 where none of these searches held.
-SHARES = (0.9, 0.75, 0.5)
+# Shares of multiply-accumulates that are left in INT8 where none of these searches held; what the
+# recipe leaves there whatever it costs takes the place of those that are less.
+SHARES = (0.9, 0.8, 0.65, 0.5)
 
 
 @dataclass(frozen=True)
@@ -262,9 +263,11 @@ def _attempt_mixed(emitter: str, maker: Maker, referee: Referee, progress: Progr
         if not config.max_loss:
             # No share of it is less: the next search would be the same.
             break
+    search = maker.recipe.search
+    least = 0.0 if search is None else search.min_int8_share
     return any(
-        judge_candidate(made, "mixed", referee, progress, f"{100 * share:.0f} % left in INT8: ")
-        for share in SHARES
+        judge_candidate(made, "mixed", referee, progress, f"{100 * share:.4g} % left in INT8: ")
+        for share in dict.fromkeys(max(share, least) for share in SHARES)
         if not isinstance(made := maker.spared(emitter, progress.searched[-1], share), Skipped)
     )
 

@@ -18,6 +18,14 @@ from av_compress.tensors import Array, Tensors
 
 ROWS = 1024
 ROWS_PER_SAMPLE = 256
+# Two places are alike where no channel differs by much more than its range divided by this: less
+# than any step that 8 bits have for it.
+FINENESS = 4096
+# Where a larger share of a sample's places is alike, one of them counts.
+EMPTY_SHARE = 0.5
+# So many places for each that is wanted tell what share it is.
+LOOK_AHEAD = 4
+_ROWS_AT_A_TIME = 1 << 14
 # Samples are divided into so many groups, by their numbers: what one group shows can be held
 # against what is made of the others.
 GROUPS = 8
@@ -25,10 +33,15 @@ GROUPS = 8
 # A tensor, and which of its axes holds the channels: whoever reads it says so.
 Channels = tuple[str, int]
 Tickets = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float64]
 
 
 class Reservoir:
     """Keeps random places of a tensor over samples, every place as likely as any other.
+
+    Where most of a sample's places are alike, one of these counts. The plane of a point cloud is
+    empty but for a few cells, and what biases and activations make of an empty cell is the same
+    everywhere: such cells would leave no room for those that hold objects.
 
     The range of each channel is kept over all places, for each group of samples.
 
@@ -88,9 +101,8 @@ class Reservoir:
         drawn = np.random.PCG64(np.random.SeedSequence([self._seed, sample])).random_raw(
             len(places)
         )
-        count = min(len(places), self._per_sample)
-        chosen = np.argpartition(drawn, count - 1)[:count]
-        tickets = np.empty((count, 3), np.uint64)
+        chosen = _drawn_places(places, drawn, self._per_sample)
+        tickets = np.empty((len(chosen), 3), np.uint64)
         tickets[:, 0], tickets[:, 1], tickets[:, 2] = drawn[chosen], sample, chosen
         self._admit(tickets, places[chosen])
 
@@ -204,6 +216,49 @@ def _no_limits(channels: int) -> Array:
     limits = np.full((GROUPS, 2, channels), np.inf, np.float32)
     limits[:, 1] = -np.inf
     return limits
+
+
+def _drawn_places(places: Array, drawn: Tickets, count: int) -> npt.NDArray[np.intp]:
+    """Return the places with the smallest numbers; of those that most are like, the first alone.
+
+    Args:
+        places: float32 [places, channels], one or more.
+        drawn: a number for each.
+        count: how many to return, where there are as many.
+
+    """
+    ahead = min(LOOK_AHEAD * count, len(places))
+    some = np.argpartition(drawn, ahead - 1)[:ahead]
+    if np.count_nonzero(_commonest(places[some])) > EMPTY_SHARE * ahead:
+        empty = _commonest(places)
+        first = np.flatnonzero(empty)[drawn[empty].argmin()]
+        some = np.append(np.flatnonzero(~empty), first)
+    return np.asarray(some[np.argsort(drawn[some])[:count]])
+
+
+def _commonest(places: Array) -> npt.NDArray[np.bool_]:
+    """Tell which places are like the largest number of others."""
+    names = _names(places)
+    kinds, numbers = np.unique(names, return_counts=True)
+    return np.asarray(names == kinds[numbers.argmax()])
+
+
+def _names(places: Array) -> Floats:
+    """Return a number for each place that is the same for those that are alike.
+
+    A random sum of whole numbers, exact in float64: places that differ have other ones, but for
+    one pair in 2^28.
+    """
+    low, high = places.min(axis=0).astype(np.float64), places.max(axis=0).astype(np.float64)
+    # What is the same everywhere but for its last digits does not differ.
+    spread = np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)) / 256)
+    factors = FINENESS / np.where(spread > np.finfo(np.float32).tiny, spread, np.inf)
+    weights = np.random.default_rng(0).integers(1, 1 << 28, places.shape[1]).astype(np.float64)
+    names = np.empty(len(places))
+    for start in range(0, len(places), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        names[part] = np.rint((places[part] - low) * factors) @ weights
+    return names
 
 
 def _ranked(tickets: Tickets) -> npt.NDArray[np.intp]:
