@@ -60,10 +60,8 @@ class BagLidars(CloudStep):
 
     def header(self, index: int) -> CloudHeader | None:
         """Return the newest stamp of those that go together; see `CloudSource.header`."""
-        whole = self._whole(index)
-        if not any(placed for _, placed in whole):
-            return None
-        return CloudHeader(max(header.stamp_ns for header, _ in whole), self._options.frame)
+        stamps = self._placed_stamps(index)
+        return CloudHeader(max(stamps), self._options.frame) if stamps else None
 
     def read(self, index: int) -> PointCloud:
         """Read and merge the clouds that go together; see `FrameSource.read`.
@@ -110,6 +108,10 @@ class BagLidars(CloudStep):
             for number, one in self._members(index)
             if (header := self._lidars[number].header(one)) is not None
         ]
+
+    def _placed_stamps(self, index: int) -> list[int]:
+        """Return the stamps of what goes together and has a place."""
+        return [header.stamp_ns for header, placed in self._whole(index) if placed]
 
     def _without_place(self, lidar: StampedClouds) -> dict[int, str]:
         """Return which clouds have no place, and why.
@@ -200,15 +202,11 @@ class BagLidars(CloudStep):
 
     def _motion_missing(self, index: int) -> NoTransformError | None:
         """Return why the motion between what goes together is not known; None: it is."""
-        whole = self._whole(index)
-        newest_ns = max((header.stamp_ns for header, _ in whole), default=0)
-        for header, placed in whole:
-            if placed:
-                _, missing = ego_motion(
-                    header.stamp_ns, newest_ns, self._options, self._motion.transforms
-                )
-                if missing is not None:
-                    return missing
+        stamps = self._placed_stamps(index)
+        for stamp_ns in stamps:
+            _, missing = ego_motion(stamp_ns, max(stamps), self._options, self._motion.transforms)
+            if missing is not None:
+                return missing
         return None
 
     def _tell_damaged(self, damaged: Mapping[str, FrameError]) -> None:

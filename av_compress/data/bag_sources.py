@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def bring_together(
     stamped = [StampedClouds(one, motion.headers[one.topic]) for one in lidars]
     source: CloudSource = stamped[0]
     if merge is not None:
-        source = BagLidars(stamped, merge, motion)
+        source = BagLidars(stamped, replace(merge, ego_box=sweeps.ego_box), motion)
     if sweeps.several:
         source = BagSweeps(source, sweeps, motion, options)
     return source
