@@ -120,6 +120,13 @@ class LidarReader:
             frames=[Gathered(one.slots, self._dense(one.frame)) for one in gathering.frames],
         )
 
+    def forget(self) -> None:
+        """Forget the sweeps, and the vehicle's motion."""
+        if self._sweeps is not None:
+            self._sweeps.clear()
+        if self._motion is not None:
+            self._motion.forget()
+
     def sample_message(self) -> Any:
         """Return a cloud of points all around."""
         random = np.random.default_rng(0)

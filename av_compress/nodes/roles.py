@@ -62,6 +62,9 @@ class EachAlone:
         """Return each slot's frame for itself."""
         return each_alone(frames)
 
+    def forget(self) -> None:
+        """Do nothing: no frame has to do with another."""
+
     def listeners(self) -> Sequence[Listener]:
         """Return that it hears nothing else."""
         return ()

@@ -46,7 +46,7 @@ class Outputs(Protocol):
 
 
 class Reader(Protocol):
-    """How a configured node reads its inputs; `read` is the worker's thread's alone."""
+    """How a configured node reads its inputs; the worker's thread's while that is at work."""
 
     def read(self, message: Any) -> Any:
         """Return the frame in a message; FrameError where there is none."""
@@ -56,6 +56,9 @@ class Reader(Protocol):
 
     def gather(self, frames: Mapping[str, Any]) -> Gathering:
         """Make what is served of frames that were read together: slot -> frame."""
+
+    def forget(self) -> None:
+        """Forget what was read and heard: what comes next has nothing to do with it."""
 
     def sample_message(self) -> Any:
         """Return a message such as the node receives, to warm up with."""
@@ -169,6 +172,7 @@ class ServingSession:
             _, failures = self._serve(dict(islice(samples.items(), size)))
             for error in failures.values():
                 raise error
+        self._reader.forget()
 
     def serve(self, items: Mapping[str, Any]) -> None:
         """Serve a message of each slot; what goes wrong is counted and reported, never raised."""
