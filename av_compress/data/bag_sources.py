@@ -161,12 +161,16 @@ def _tell_faults(path: Path, motion: BagMotion) -> None:
     if broken:
         texts.append(f"{len(broken)} transforms are left out, the first since {broken[0]}")
     if ignored:
-        more = f" (and {len(ignored) - 1} more like that)" * (len(ignored) > 1)
-        texts.append(ignored[0] + more)
+        texts.append(_first_of(ignored))
     if breaks:
         texts.append(
-            f"time begins anew {len(breaks)} times in it, the first where {breaks[0]}; what was "
-            "recorded before and after is not brought together"
+            f"time begins anew in it where {_first_of(breaks)}; what was recorded before and "
+            "after is not brought together"
         )
     for text in texts:
         warnings.warn(f"bag {path.name}: {text}", DataWarning, stacklevel=4)
+
+
+def _first_of(texts: Sequence[str]) -> str:
+    more = len(texts) - 1
+    return f"{texts[0]} (and {more} more of the kind)" if more else texts[0]
