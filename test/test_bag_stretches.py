@@ -137,26 +137,82 @@ def test_a_jump_that_topics_make_one_after_the_other_mixes_nothing(tmp_path: Pat
     assert set(counts[3:7]) == {3}
 
 
-def test_lidars_are_paired_within_a_stretch_alone(tmp_path: Path):
-    """The rear LiDAR misses two; clouds of the same stamps come after the jump."""
+def test_clouds_of_a_clock_that_is_not_tfs_are_not_brought_over_a_jump(tmp_path: Path):
+    """The clock of tf alone is set back; that of the clouds goes on."""
     path = tmp_path / "bag"
+    with Recorder(path) as writer:
+        write_tf(writer, "/tf_static", "base", "lidar", MOUNT, 0.0)
+        for index in range(24):
+            write_place(writer, index)
+            write_cloud(writer, index, 0.2 * index)
+    source, _ = told(path, POINTS)
+    with closing(source):
+        ages = [np.unique(source.read(index).points[:, 4]) for index in range(6, 12)]
+    assert [len(one) for one in ages] == [3, 3, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("sweeps", [1, 3])
+def test_lidars_are_merged_within_a_stretch_alone(tmp_path: Path, sweeps: int):
+    """The rear LiDAR misses two clouds; those of the same stamps come after the jump."""
+    path = tmp_path / "bag"
+    missing = (2, 15)
     with Recorder(path) as writer:
         for name in ("front", "rear"):
             write_tf(writer, "/tf_static", "base", name, MOUNTS[name], 0.0)
         for index in range(24):
             write_place(writer, index)
             write_held(writer, "front", index, clock(index))
-            if index not in (2, 15):
-                write_held(writer, "rear", index, clock(index))
-    rear = [index for index in range(24) if index not in (2, 15)]
-    source, _ = told(path, FRONT, REAR, sweeps=1)
+            if index not in missing:
+                write_held(
+                    writer, "rear", sum(n not in missing for n in range(index)), rear(index)
+                )
+    source, _ = told(path, FRONT, REAR, sweeps=sweeps)
     with closing(source):
         for index in range(24):
-            read = source.read(index)
+            read = source.read(index).points
+            newest = true(index) if index in missing else true(index) + 0.03
+            begin = 0
+            for earlier in range(index, max(index - sweeps, -1 if index < 8 else 7), -1):
+                seen = {"front": (earlier, true(earlier))}
+                if earlier not in missing:
+                    number = sum(n not in missing for n in range(earlier))
+                    seen["rear"] = (number, true(earlier) + 0.03)
+                for name, (number, then) in seen.items():
+                    points = held(name, number)
+                    part = read[begin : begin + len(points)]
+                    begin += len(points)
+                    places = np.stack([points[axis] for axis in "xyz"] + [np.ones(len(points))])
+                    place = matrix(pose(then)) @ matrix(MOUNTS[name])
+                    moved = np.linalg.inv(matrix(pose(newest))) @ place @ places
+                    np.testing.assert_allclose(part[:, :3], moved[:3].T, atol=1e-4)
+                    np.testing.assert_array_equal(part[:, 3], points["intensity"])
+            assert begin == len(read)
+
+
+def rear(index: int) -> float:
+    return round(clock(index) + 0.03, 2)
+
+
+def test_lidars_whose_stamps_go_back_are_paired_without_motion_too(tmp_path: Path):
+    path = tmp_path / "bag"
+    with Recorder(path) as writer:
+        for name in ("front", "rear"):
+            write_tf(writer, "/tf_static", "base", name, MOUNTS[name], 0.0)
+        for index in range(16):
+            # Of the first pass, the rear LiDAR has the first alone.
+            write_held(writer, "front", index, clock(index))
+            if index == 0 or index >= 8:
+                write_held(writer, "rear", index, clock(index))
+    clouds = [BagClouds(path, topic, PointOptions()) for topic in (FRONT, REAR)]
+    merge = MergeOptions("base", fixed_frame="")
+    with pytest.warns(DataWarning, match=f"where the stamps of {FRONT} go back by 1.400 s"):
+        source = bring_together(path, clouds, Sweeps(), MotionOptions(fixed_frame=""), merge)
+    with closing(source):
+        for index in range(16):
             want = held("front", index)["intensity"]
-            if index in rear:
+            if index == 0 or index >= 8:
                 want = np.concatenate([want, held("rear", index)["intensity"]])
-            np.testing.assert_array_equal(read.points[:, 3], want)
+            np.testing.assert_array_equal(source.read(index).points[:, 3], want)
 
 
 def test_two_sources_in_a_bag_are_told_once_and_not_mixed(tmp_path: Path):

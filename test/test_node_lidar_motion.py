@@ -127,6 +127,21 @@ def test_what_warmed_up_and_what_was_before_is_forgotten(activate_sweeps, probe)
     assert drive.served(0.7) == [0.6]
     assert drive.served(1.0) == [0.63]
     assert drive.node.monitor("front").totals().failed == 0
+    # So it is before a configuration is ever activated.
+    assert probe.change_state(NAME, "deactivate")
+    assert probe.change_state(NAME, "cleanup")
+    assert probe.change_state(NAME, "configure")
+    reader = drive.node._serving.reader
+    odometry_of, _, static_of = (listener.receive for listener in reader.listeners())
+    static_of(TFMessage(transforms=[placed("front", 0.0, 0.0, 0.0)]))
+    for second in (0.0, 1.0):
+        message = odometry(second, second)
+        message.child_frame_id = "base_link"
+        odometry_of(message)
+    (made,) = reader.gather(
+        {"front": reader.read(cloud_message(cloud(0.1, frame="front")))}
+    ).frames
+    assert len(made.frame) == 2
 
 
 def test_competing_sources_are_told_each_and_left_out(activate_sweeps, probe):

@@ -74,6 +74,17 @@ def test_no_motion_is_made_up_beyond_that():
         tree.lookup("odom", "base", 30 * S + 1)
 
 
+def test_noise_of_neighbours_is_not_multiplied():
+    """Places that jitter by 1 mm, every 10 ms: over 50 ms they give 5 mm at most in 100 ms."""
+    tree, noise = Transforms(), np.random.default_rng(0).uniform(-0.001, 0.001, 200)
+    for number, wrong in enumerate(noise):
+        place = Transform.of((SPEED * number / 100 + wrong, 0, 0), (0, 0, 0, 1))
+        tree.add("odom", "base", number * S // 100, place)
+        if number >= 5:
+            found = tree.lookup("odom", "base", (number + 10) * S // 100).translation[0]
+            assert abs(found - SPEED * (number + 10) / 100) <= 0.005
+
+
 def test_tf_that_is_always_late_costs_no_sweep():
     """tf at 100 Hz comes 20 ms after its stamp, clouds are served 5 ms after theirs."""
     tree, made, told = Transforms(), [], 0
