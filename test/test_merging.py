@@ -104,7 +104,7 @@ def test_times_count_from_the_newest():
 
 def test_without_ego_motion_clouds_are_merged_as_if_the_vehicle_stood_with_a_warning():
     front, rear = seen("front", 1.0), seen("rear", 1.05)
-    merged = merge_clouds({"front": front, "rear": rear}, OPTIONS, tree(0.9, 1.0))
+    merged = merge_clouds({"front": front, "rear": rear}, OPTIONS, tree(1.0))
     assert merged.names == ("front", "rear")
     assert merged.warning is not None
     assert "no ego motion from 'odom' to 'base_link'" in merged.warning
@@ -115,7 +115,7 @@ def test_without_ego_motion_clouds_are_merged_as_if_the_vehicle_stood_with_a_war
     )
     # Who has no ego motion says so, and is not told again and again.
     still = replace(OPTIONS, fixed_frame="")
-    silent = merge_clouds({"front": front, "rear": rear}, still, tree(0.9, 1.0))
+    silent = merge_clouds({"front": front, "rear": rear}, still, tree(1.0))
     assert silent.warning is None
     np.testing.assert_array_equal(silent.cloud.points, merged.cloud.points)
 

@@ -136,9 +136,11 @@ class LidarReader:
         return gathering
 
     def forget(self) -> None:
-        """Forget the clouds before."""
+        """Forget the clouds before, and the vehicle's motion."""
         for step in self._steps:
             step.forget()
+        if self._motion is not None:
+            self._motion.forget()
 
     def sample_message(self) -> Any:
         """Return a cloud of points all around."""

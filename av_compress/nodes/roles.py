@@ -65,7 +65,7 @@ class EachAlone:
         return each_alone(frames)
 
     def forget(self) -> None:
-        """Do nothing: no frame is remembered."""
+        """Do nothing: no frame has to do with another."""
 
     def listeners(self) -> Sequence[Listener]:
         """Return that it hears nothing else."""

@@ -16,14 +16,12 @@ from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import AvCompressError, FrameError
 from av_compress.nodes.motion import Listener
 from av_compress.nodes.roles import Gathered, Gathering
-from av_compress.nodes.throttle import Throttle
+from av_compress.nodes.throttle import QUIET_S, Throttle
 from av_compress.telemetry.batches import BatchMonitor
 from av_compress.telemetry.monitor import Monitor
 from av_compress.telemetry.spans import SpanRecorder
 
 _WARM_UP_FRAMES = 3
-# How often one fault of one input is logged.
-_QUIET_S = 1.0
 
 
 class Outputs(Protocol):
@@ -50,7 +48,7 @@ class Outputs(Protocol):
 
 
 class Reader(Protocol):
-    """How a configured node reads its inputs; `read` is the worker's thread's alone."""
+    """How a configured node reads its inputs; the worker's thread's while that is at work."""
 
     def read(self, message: Any) -> Any:
         """Return the frame in a message; FrameError where there is none."""
@@ -62,7 +60,7 @@ class Reader(Protocol):
         """Make what is served of frames that were read together: slot -> frame."""
 
     def forget(self) -> None:
-        """Forget earlier frames."""
+        """Forget what was read and heard: what comes next has nothing to do with it."""
 
     def sample_message(self) -> Any:
         """Return a message such as the node receives, to warm up with."""
@@ -149,7 +147,7 @@ class ServingSession:
         self._clock = clock
         self._logger = logger
         self._give_up = give_up
-        self._throttle = Throttle(_QUIET_S)
+        self._throttle = Throttle(QUIET_S)
 
     @property
     def description(self) -> str:

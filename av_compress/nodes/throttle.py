@@ -7,6 +7,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 
+# How often one fault of one input is logged.
+QUIET_S = 1.0
+
 
 class Throttle:
     """Lets each subject pass once in a while. Not thread-safe.
