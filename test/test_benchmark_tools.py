@@ -231,3 +231,48 @@ def test_a_server_that_answers_nothing_is_told():
 
     with pytest.raises(RuntimeError, match="none of 30 frames was answered"):
         Latencies.of(30, [], [5.0], {"dropped": 30})
+
+
+REACHED = {
+    "ms": {"ours": 12.0, "ours, pillars alone": 2.5, "spconv, pillars alone": 2.5},
+    "numpy_by_ours": 8.0,
+    "grown_mib": 2.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"grown_mib": 2.1}, ["memory grew by 2.1 MiB; at most 2"]),
+        ({"numpy_by_ours": 7.9}, ["numpy takes 7.9 times as long; at least 8"]),
+        (
+            {"ms": {"ours": 12.1, "ours, pillars alone": 2.6, "spconv, pillars alone": 2.5}},
+            ["ours takes 12.1 ms; at most 12", "pillars alone take 2.6 ms; at most spconv's 2.5"],
+        ),
+        ({"ms": {"ours": 1.0, "ours, pillars alone": 9.0}}, []),
+    ],
+)
+def test_what_clouds_must_hold_is_told_goal_by_goal(changes, words):
+    lidar = lidar_benchmark()
+    assert lidar.missed({**REACHED, **changes}) == words
+
+
+def test_clouds_are_brought_together_as_they_are_timed():
+    lidar = lidar_benchmark()
+    points = np.random.default_rng(0).uniform(-20, 20, (500, 4)).astype(np.float32)
+    transforms = lidar.drive(12)
+    merger, sweeps = lidar.SweepMerger(lidar.SWEEPS, transforms), lidar.clouds(points)
+    merged = [merger.merge(next(sweeps)) for _ in range(12)]
+    assert [one.sweeps for one in merged] == [*range(1, 11), 10, 10]
+    assert not any(one.warning for one in merged)
+    took = lidar.measure_merging(points, 1)
+    assert len(took) == 3
+    assert all(value > 0 for value in took.values())
+
+
+def lidar_benchmark():
+    pytest.importorskip("numba", reason="needs the extra lidar (numba)")
+    import lidar
+
+    return lidar
