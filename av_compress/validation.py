@@ -149,6 +149,9 @@ def _allowed(error: Any) -> str:
         return _show(error.validator_value)
     if error.validator == "uniqueItems":
         return "items that differ"
+    if error.validator == "pattern" and "title" in schema:
+        # Not everybody reads patterns.
+        return str(schema["title"])
     words = []
     if "type" in schema:
         kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]

@@ -8,7 +8,7 @@ The vehicle drives a curve. Its LiDAR sits askew, a metre ahead and two up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -257,10 +257,10 @@ def age_detector() -> bytes:
     return model.SerializeToString()
 
 
-def write_age_bundle(root: Path) -> Path:
+def write_age_bundle(root: Path, config: Mapping[str, Any] = TASK) -> Path:
     model = age_detector()
     (root / "cpu").mkdir(parents=True)
     (root / "cpu/model.onnx").write_bytes(model)
-    task = LidarDetection.from_config(TASK).config()
+    task = LidarDetection.from_config(config).config()
     (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
     return root

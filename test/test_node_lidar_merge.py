@@ -28,6 +28,7 @@ from av_compress.nodes.lidar_detector import LidarDetectorRole
 
 NAME = "lidar_detector"
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+NAMES = "is not allowed; allowed: a name of letters, digits and single underscores"
 FOREVER_MS = 1000.0
 # The LiDARs on the vehicle, as x, y and yaw.
 FRONT, REAR = (2.0, 1.0, 0.0), (-1.0, 0.0, math.pi)
@@ -137,12 +138,15 @@ def test_two_clouds_become_one_in_the_vehicles_frame(activate, probe, capfd):
         probe.until(lambda: node.monitor(name).totals().processed == 2, name)  # noqa: B023
         totals = node.monitor(name).totals()
         assert (totals.received, totals.processed, totals.failed) == (2, 2, 0)
-    diagnostics.clear()
-    probe.until(lambda: diagnostics, "diagnostics")
+
+    def batches_of_2() -> list[str]:
+        pairs = diagnostics[-1].status[2].values if diagnostics else []
+        return [pair.value for pair in pairs if pair.key == "batches_of_2"]
+
+    # Counted after the clouds are.
+    probe.until(lambda: batches_of_2() == ["2"], "a report of two batches")
     names = [status.name for status in diagnostics[-1].status]
     assert names == [f"{NAME}: front", f"{NAME}: rear", f"{NAME}: all inputs"]
-    values = {pair.key: pair.value for pair in diagnostics[-1].status[2].values}
-    assert values["batches_of_2"] == "2"
 
 
 def test_a_silent_lidar_costs_the_other_the_window_alone(activate, probe):
@@ -201,7 +205,13 @@ def test_a_cloud_that_is_none_leaves_the_other(activate, probe, capfd):
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"merge.lidars": ["front", "front"]}, "names a LiDAR twice: front, front"),
+        (
+            {"merge.lidars": ["front", "front"]},
+            '.merge.lidars: ["front", "front"] is not allowed; allowed: items that differ',
+        ),
+        ({"merge.lidars": ["rear", "front-left"]}, f'.merge.lidars[1]: "front-left" {NAMES}'),
+        ({"merge.lidars": ["/sensing/front"]}, f'.merge.lidars[0]: "/sensing/front" {NAMES}'),
+        ({"merge.lidars": ["rear", "rear_"]}, f'.merge.lidars[1]: "rear_" {NAMES}'),
         ({"merge.frame": ""}, "merge.frame is empty"),
     ],
 )
@@ -209,3 +219,11 @@ def test_what_cannot_be_merged_is_refused(start, probe, capfd, parameters, says)
     start(**parameters)
     assert not probe.change_state(NAME, "configure")
     Log(probe, capfd).expect(says)
+
+
+def test_an_unknown_motion_is_said_by_an_empty_frame_and_told_no_more(activate, probe, capfd):
+    rig = Rig(probe, activate(**{"motion.fixed_frame": ""}), front=FRONT, rear=REAR)
+    rig.send("rear", 5.02, (-7.5, 1.5))
+    rig.send("front", 5.0, (1.5, 1.5))
+    assert centers(rig.answer()) == [(3.5, 2.5), (6.5, -1.5)]
+    assert "no ego motion" not in capfd.readouterr().err
