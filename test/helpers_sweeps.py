@@ -217,6 +217,11 @@ TASK = {
     "score_threshold": 0.05,
     "nms": {"type": "none"},
 }
+# The same of single sweeps, whose points bring their times along.
+SINGLE_TASK = {
+    **TASK,
+    "input": {key: part for key, part in TASK["input"].items() if key != "sweeps"},
+}
 
 
 def age_detector() -> bytes:

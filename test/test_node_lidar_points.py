@@ -13,7 +13,7 @@ import pytest
 from helpers_camera_node import probe, ros  # noqa: F401 (fixtures)
 from helpers_node import Probe
 from helpers_serving import activated, serving
-from helpers_sweeps import START_NS, TASK, write_age_bundle
+from helpers_sweeps import SINGLE_TASK, START_NS, TASK, write_age_bundle
 
 helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "tf2_msgs.msg")
 
@@ -27,15 +27,13 @@ from av_compress.nodes.detections import header_message
 from av_compress.nodes.lidar_detector import LidarDetectorRole
 from av_compress.tasks.registry import make_task
 
-# The model's scores are the ages of the oldest points of a cell.
-SINGLE = {**TASK, "input": {key: part for key, part in TASK["input"].items() if key != "sweeps"}}
 NOW_S = START_NS / 1e9
 EPOCH = {"points.time": ["when"], "points.clock": "epoch"}
 
 
 @pytest.fixture
 def start(tmp_path: Path):
-    root = write_age_bundle(tmp_path / "bundle", SINGLE)
+    root = write_age_bundle(tmp_path / "bundle", SINGLE_TASK)
     defaults = {"bundle_path": str(root), "onnxruntime.intra_op_threads": 1, "deadline_ms": 0.0}
     with serving(LidarDetectorRole(), defaults) as start:
         yield start
@@ -101,7 +99,7 @@ def test_times_of_another_clock_are_refused_with_the_parameters_that_help(activa
 
 def test_rings_are_read_from_the_field_that_is_named():
     encoder = {**TASK["input"]["encoder"], "features": ["x", "y", "z", "ring"]}
-    task = make_task({**TASK, "input": {**SINGLE["input"], "encoder": encoder}})
+    task = make_task({**TASK, "input": {**SINGLE_TASK["input"], "encoder": encoder}})
     points = {"intensity": ["i"], "time": [""], "ring": ["line", "when"]}
     parameters = {
         "points": {
