@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
+from children import run_at_once
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -29,6 +30,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "config/fastdds_shm_profile.xml"
 WARM_UP_S = 1.0
 SETTLE_S = 2.5
+# Until the first diagnostics, which come once a second.
+COUNTS_S = 10.0
+STOP_S = 10.0
+# To start, to be brought up and to stop, beside the time of the run.
+AROUND_S = 240.0
+# Of the frames of sensors that are driven at once: less has not held their rates.
+HELD_SHARE = 0.99
 COUNTS = ("received", "processed", "dropped", "failed")
 
 
@@ -106,6 +114,8 @@ class Latencies:
     def of(
         frames: int, latencies_ms: list[float], rss_mb: list[float], counts: Mapping[str, int]
     ) -> Latencies:
+        if not latencies_ms:
+            raise RuntimeError(f"none of {frames} frames was answered")
         p50, p95, p99 = (round(float(v), 3) for v in np.percentile(latencies_ms, [50, 95, 99]))
         fifth = max(1, len(rss_mb) // 5)
         return Latencies(
@@ -119,6 +129,16 @@ class Latencies:
             rss_last_mb=round(float(np.median(rss_mb[-fifth:])), 2),
             counts=dict(counts),
         )
+
+    @property
+    def lost(self) -> int:
+        """Frames that were neither answered nor dropped for a newer one."""
+        return self.frames - self.answered - self.counts["dropped"]
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing was lost, and next to nothing dropped."""
+        return self.lost == 0 and self.answered >= HELD_SHARE * self.frames
 
 
 class Driver:
@@ -150,11 +170,11 @@ class Driver:
                 values = {pair.key: pair.value for pair in status.values}
                 self.counts = {name: int(values[name]) for name in COUNTS}
 
-    def bring_up(self) -> None:
-        """Bring the server to where it serves."""
+    def bring_up(self, wait: Callable[[], None]) -> None:
+        """Bring the server to where it serves; `wait` waits a moment while it lives."""
         server = self.contestant.node
         if self.contestant.managed:
-            client = LifecycleClient(self.node, server, lambda: time.sleep(0.02))
+            client = LifecycleClient(self.node, server, wait)
             for transition in ("configure", "activate"):
                 if not client.change(transition):
                     raise RuntimeError(f"{server} refused to {transition}")
@@ -162,7 +182,7 @@ class Driver:
         while self.publisher.get_subscription_count() == 0:
             if time.monotonic() > end:
                 raise RuntimeError(f"{server} does not subscribe")
-            time.sleep(0.05)
+            wait()
 
     def publish(self, seconds: float, pid: int) -> Latencies:
         """Publish for so long, after a warm-up that is not counted."""
@@ -171,7 +191,7 @@ class Driver:
         for _ in paced(int(WARM_UP_S * rate_hz), rate_hz):
             self._send(message)
         time.sleep(SETTLE_S)
-        before = dict(self.counts)
+        before = self._counted()
         self.latencies_ms.clear()
         frames = int(seconds * rate_hz)
         for index, _ in enumerate(paced(frames, rate_hz)):
@@ -181,6 +201,15 @@ class Driver:
         time.sleep(SETTLE_S)
         counts = {name: count - before[name] for name, count in self.counts.items()}
         return Latencies.of(frames, list(self.latencies_ms), rss_mb, counts)
+
+    def _counted(self) -> dict[str, int]:
+        """Return what the server has counted; only lifecycle nodes do."""
+        end = time.monotonic() + COUNTS_S
+        while self.contestant.managed and not self.counts:
+            if time.monotonic() > end:
+                raise RuntimeError(f"no diagnostics came for {COUNTS_S:g} s")
+            time.sleep(0.05)
+        return dict(self.counts)
 
     def _send(self, message: Any) -> None:
         now = time.time_ns()
@@ -231,32 +260,14 @@ class Drive:
 
 def drive(*drives: Drive) -> list[Latencies]:
     """Drive servers at once, each from a process of its own that has read no profile yet."""
-    context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(len(drives)), context.Queue()
-    processes = [
-        context.Process(target=_report, args=(results, index, one, start))
-        for index, one in enumerate(drives)
-    ]
-    for process in processes:
-        process.start()
-    found = dict(results.get() for _ in drives)
-    for process in processes:
-        process.join()
-    failed = [one for one in found.values() if isinstance(one, str)]
-    if failed:
-        raise SystemExit("; ".join(failed))
-    return [found[index] for index in range(len(drives))]
+    works = {
+        f"{index}: {one.contestant.node}": partial(_measure, one)
+        for index, one in enumerate(drives, 1)
+    }
+    return run_at_once(works, AROUND_S + max(one.seconds for one in drives))
 
 
-def _report(results: Any, index: int, one: Drive, start: Any) -> None:
-    try:
-        results.put((index, _measure(one, start)))
-    except Exception as error:
-        start.abort()
-        results.put((index, f"{one.contestant.node}: {error!r}"))
-
-
-def _measure(one: Drive, start: Any) -> Latencies:
+def _measure(one: Drive, all_ready: Callable[[], object]) -> Latencies:
     """Time a contestant in a process of its own; this one drives it."""
     _use_profile(one.contestant.profile)
     rclpy.init()
@@ -265,14 +276,27 @@ def _measure(one: Drive, start: Any) -> Latencies:
     )
     driver = Driver(one.contestant, one.sensor)
     try:
-        driver.bring_up()
-        start.wait()
+        driver.bring_up(partial(_wait_for, process))
+        all_ready()
         return driver.publish(one.seconds, process.pid)
     finally:
         driver.stop()
-        process.send_signal(signal.SIGINT)
-        process.wait(10)
+        _stop(process)
         rclpy.try_shutdown()
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        raise RuntimeError(f"it ended with exit code {process.returncode}")
+    time.sleep(0.02)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _use_profile(profile: Path | None) -> None:

@@ -9,7 +9,8 @@ Overhead is the median from just before publish() to the callback with the detec
 median of the bare preprocess + run + postprocess of the same bundle at the same rate, measured in
 the same run. The peer is a node written the usual way, as ROS comes and with the node's shared
 memory profile. Then both nodes run at once, each sensor in a process of its own: 1280x720 at
-30 Hz, and the sweep at 10 Hz.
+30 Hz, and the sweep at 10 Hz; they hold these rates where 99 % of each sensor's frames are
+answered and every other one is counted as dropped for a newer one.
 """
 
 from __future__ import annotations
@@ -19,11 +20,21 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from clouds import POINTS, driver_message, sweep
 from common import save_results
-from driving import PROFILE, ROOT, Drive, Latencies, Sensor, drive, measure_bare, ours, plain
+from driving import (
+    HELD_SHARE,
+    PROFILE,
+    ROOT,
+    Drive,
+    Latencies,
+    Sensor,
+    drive,
+    measure_bare,
+    ours,
+    plain,
+)
 from node_overhead import HEIGHT, WIDTH, camera
 from sensor_msgs.msg import PointCloud2
 from vision_msgs.msg import Detection3DArray
@@ -50,19 +61,13 @@ def lidar(data: Path) -> Sensor:
     return Sensor("points", PointCloud2, Detection3DArray, RATE_HZ, partial(lidar_message, data))
 
 
-def lost(run: Latencies) -> int:
-    """Count frames that were neither answered nor dropped for a newer one."""
-    return run.frames - run.answered - run.counts["dropped"]
-
-
-def side_by_side(args: argparse.Namespace) -> dict[str, Any]:
+def side_by_side(args: argparse.Namespace) -> dict[str, Latencies]:
     """Drive both nodes at once."""
     camera_run, lidar_run = drive(
         Drive(ours("camera_detector"), camera(None), args.camera, args.seconds),
         Drive(CONTESTANTS["lidar_detector"], lidar(args.data), args.bundle, args.seconds),
     )
-    runs = {"camera_detector": camera_run, "lidar_detector": lidar_run}
-    return {name: {**asdict(run), "lost": lost(run)} for name, run in runs.items()}
+    return {"camera_detector": camera_run, "lidar_detector": lidar_run}
 
 
 def main() -> int:
@@ -89,15 +94,18 @@ def main() -> int:
         "overhead_median_ms": overhead,
         "ratio_to_plain_node": round(overhead["lidar_detector"] / overhead["plain_node"], 3),
         "runs": {name: asdict(run) for name, run in runs.items()},
-        "side_by_side": both,
+        "side_by_side": {
+            name: {**asdict(run), "lost": run.lost, "held": run.held} for name, run in both.items()
+        },
     }
     save_results("lidar_node", results, ["ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"])
     for name, run in runs.items():
         print(f"{name:24} median {run.median_ms:7.2f} ms, overhead {overhead[name]:7.2f} ms")
-    for name, found in both.items():
-        print(f"{name:24} answered {found['answered']} of {found['frames']}: {found['counts']}")
-    held = overhead["lidar_detector"] <= HELD_MS and not any(one["lost"] for one in both.values())
-    print("held" if held else f"NOT held: at most {HELD_MS} ms, nothing lost but what is counted")
+    for name, run in both.items():
+        print(f"{name:24} answered {run.answered} of {run.frames}: {dict(run.counts)}")
+    held = overhead["lidar_detector"] <= HELD_MS and all(run.held for run in both.values())
+    share = f"{100 * HELD_SHARE:g} % answered, the rest counted as dropped"
+    print("held" if held else f"NOT held: overhead of at most {HELD_MS} ms; at once, {share}")
     return 0 if held else 1
 
 

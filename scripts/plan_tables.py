@@ -120,11 +120,15 @@ def clouds(figures: Result) -> str:
     rows = [
         (name, number(value, 2), number(value / took["ours"], 2)) for name, value in took.items()
     ]
-    return (
+    parts = [
         f"{figures['points']} points, {figures['pillars']} pillars; the process grew by "
-        f"{figures['grown_mib']:g} MiB in a thousand clouds.\n\n"
-        f"{table(('medians', 'ms', 'ours = 1'), rows)}"
-    )
+        f"{figures['grown_mib']:g} MiB in a thousand clouds.",
+        table(("medians", "ms", "ours = 1"), rows),
+    ]
+    if "merging_ms" in figures:
+        merging = [(name, number(value, 2)) for name, value in figures["merging_ms"].items()]
+        parts.append(table(("clouds brought together, medians", "ms"), merging))
+    return "\n\n".join(parts)
 
 
 def on_card(figures: Result) -> str:

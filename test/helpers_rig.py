@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from helpers_sweeps import (
     MOUNT,
+    ODOMETRY,
     Recorder,
     matrix,
     messages,
@@ -94,7 +95,7 @@ def recorded(
 ) -> tuple[dict[str, list[PointCloud]], Transforms]:
     """Return the clouds of each topic, and all that the bag tells of transforms."""
     transforms = Transforms(math.inf)
-    heard = MotionMessages(transforms, print)
+    heard = MotionMessages(transforms, ODOMETRY, print, print)
     clouds: dict[str, list[PointCloud]] = {}
     for topic, message in messages(path):
         if topic.endswith("/points"):

@@ -135,20 +135,24 @@ def write_drive(
     Args:
         path: of the bag.
         seconds: when its clouds are measured.
-        moving: when motion is told; by default every 0.1 s, before the clouds of that time.
+        moving: when motion is told, before the clouds of that time; by default every 0.1 s. Where
+            the clouds' clock goes back, that of the motion does as well.
         odometry: whether odometry tells it, else /tf.
         cloud: writes cloud `index` of a second; by default `write_cloud`.
 
     """
     if moving is None:
         moving = [n / 10 for n in range(int(min(seconds) * 10), int(max(seconds) * 10) + 2)]
-    events = [(second, 0, 0) for second in moving]
-    events += [(second, 1, index) for index, second in enumerate(seconds)]
+    starts = [0, *(n for n in range(1, len(seconds)) if seconds[n] < seconds[n - 1])]
+    events = []
+    for start, end in zip(starts, [*starts[1:], len(seconds)]):
+        last = max(moving) if end == len(seconds) else seconds[end - 1]
+        first = min(moving) if start == 0 else seconds[start]
+        run = [(second, 0, 0) for second in moving if first <= second <= last]
+        events += sorted(run + [(seconds[index], 1, index) for index in range(start, end)])
     with Recorder(path) as writer:
         write_tf(writer, "/tf_static", "base", "lidar", MOUNT, min(seconds))
-        # Where the clouds' clock jumps, all motion comes first.
-        ordered = sorted(events) if list(seconds) == sorted(seconds) else events
-        for second, is_cloud, index in ordered:
+        for second, is_cloud, index in events:
             if is_cloud:
                 (cloud or write_cloud)(writer, index, second)
             elif odometry:
@@ -173,7 +177,7 @@ def messages(path: Path) -> Iterator[tuple[str, Any]]:
 def streamed(path: Path, sweeps: Sweeps) -> list[PointCloud | None]:
     """Return what a node makes of a bag's messages, one after the other; None: skipped."""
     transforms = Transforms()
-    heard = MotionMessages(transforms, lambda text: None)
+    heard = MotionMessages(transforms, ODOMETRY, print, print)
     receive = {"/tf": heard.tf, "/tf_static": heard.tf_static, ODOMETRY: heard.odometry}
     merger, made = SweepMerger(sweeps, transforms), []
     for topic, message in messages(path):

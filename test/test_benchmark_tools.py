@@ -1,11 +1,16 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks measure with: the share of INT8 of anybody's graph, and a wider network."""
+"""What the benchmarks measure with: shares of INT8, wider networks, processes that run at once."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from av_compress.compress.plan.precision import Precision
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from children import run_at_once
 from peer_tools.counting import count_int8
 from widen import widen
 
@@ -124,3 +130,149 @@ def test_what_mixes_channels_is_not_made_wider():
     made = graph.node("Conv", made, graph.weight(4, 4, 1, 1))
     with pytest.raises(ValueError, match="Softmax tensor1 cannot be made wider"):
         widen(graph.model(made, [1, 4, 8, 8]))
+
+
+def meets(folder: Path, name: str, names: list[str], ready) -> str:
+    """Return whether all others had begun before this one went on."""
+    (folder / name).touch()
+    ready()
+    return f"{name}: {sorted(path.name for path in folder.iterdir()) == names}"
+
+
+def raises(ready) -> None:
+    raise ValueError("no such thing")
+
+
+def leaves(how: str, ready) -> None:
+    """End without a word, and leave a process behind that notes its id in `how`."""
+    if how == "exits":
+        os._exit(3)
+    if how == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path(how).write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+    os._exit(4)
+
+
+def waits(ready) -> None:
+    ready()
+
+
+def stays(ready) -> None:
+    time.sleep(600)
+
+
+def test_works_run_at_once_and_begin_together(tmp_path):
+    names = ["a", "b", "c"]
+    works = {name: partial(meets, tmp_path, name, names) for name in names}
+    assert run_at_once(works, 60) == ["a: True", "b: True", "c: True"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (raises, r"^bad: ValueError\('no such thing'\)$"),
+        (
+            partial(leaves, "exits"),
+            r"^bad: its process ended with exit code 3 and reported nothing$",
+        ),
+        (partial(leaves, "is killed"), r"^bad: its process ended with signal SIGKILL and"),
+    ],
+)
+@pytest.mark.parametrize("other", [waits, stays])
+def test_a_work_that_fails_or_dies_ends_all_and_is_named(bad, words, other):
+    with pytest.raises(SystemExit, match=words):
+        run_at_once({"other": other, "bad": bad}, 600)
+
+
+def test_a_work_that_takes_too_long_is_named():
+    with pytest.raises(SystemExit, match=r"^late: no result in the time that was given$"):
+        run_at_once({"late": stays}, 0)
+
+
+def test_what_a_dead_work_started_is_ended(tmp_path):
+    with pytest.raises(SystemExit, match="exit code 4"):
+        run_at_once({"bad": partial(leaves, str(tmp_path / "pid"))}, 600)
+    assert ended(Path("/proc", (tmp_path / "pid").read_text(), "stat"))
+
+
+def ended(status: Path) -> bool:
+    """Tell whether a process is gone, or nobody has asked for its exit code yet."""
+    for _ in range(200):
+        try:
+            if status.read_text().split()[2] in "ZX":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("answered", "dropped", "lost", "held"),
+    [
+        (1000, 0, 0, True),
+        (990, 10, 0, True),
+        (989, 11, 0, False),
+        (999, 0, 1, False),
+        (500, 500, 0, False),
+    ],
+)
+def test_rates_are_held_where_next_to_nothing_is_dropped(answered, dropped, lost, held):
+    pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+    from driving import Latencies
+
+    run = Latencies.of(1000, [1.0] * answered, [5.0], {"dropped": dropped})
+    assert (run.lost, run.held) == (lost, held)
+
+
+def test_a_server_that_answers_nothing_is_told():
+    pytest.importorskip("rclpy", reason="needs ROS 2 (rclpy)")
+    from driving import Latencies
+
+    with pytest.raises(RuntimeError, match="none of 30 frames was answered"):
+        Latencies.of(30, [], [5.0], {"dropped": 30})
+
+
+REACHED = {
+    "ms": {"ours": 12.0, "ours, pillars alone": 2.5, "spconv, pillars alone": 2.5},
+    "numpy_by_ours": 8.0,
+    "grown_mib": 2.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"grown_mib": 2.1}, ["memory grew by 2.1 MiB; at most 2"]),
+        ({"numpy_by_ours": 7.9}, ["numpy takes 7.9 times as long; at least 8"]),
+        (
+            {"ms": {"ours": 12.1, "ours, pillars alone": 2.6, "spconv, pillars alone": 2.5}},
+            ["ours takes 12.1 ms; at most 12", "pillars alone take 2.6 ms; at most spconv's 2.5"],
+        ),
+        ({"ms": {"ours": 1.0, "ours, pillars alone": 9.0}}, []),
+    ],
+)
+def test_what_clouds_must_hold_is_told_goal_by_goal(changes, words):
+    lidar = lidar_benchmark()
+    assert lidar.missed({**REACHED, **changes}) == words
+
+
+def test_clouds_are_brought_together_as_they_are_timed():
+    lidar = lidar_benchmark()
+    points = np.random.default_rng(0).uniform(-20, 20, (500, 4)).astype(np.float32)
+    transforms = lidar.drive(12)
+    merger, sweeps = lidar.SweepMerger(lidar.SWEEPS, transforms), lidar.clouds(points)
+    merged = [merger.merge(next(sweeps)) for _ in range(12)]
+    assert [one.sweeps for one in merged] == [*range(1, 11), 10, 10]
+    assert not any(one.warning for one in merged)
+    took = lidar.measure_merging(points, 1)
+    assert len(took) == 3
+    assert all(value > 0 for value in took.values())
+
+
+def lidar_benchmark():
+    pytest.importorskip("numba", reason="needs the extra lidar (numba)")
+    import lidar
+
+    return lidar

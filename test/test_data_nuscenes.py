@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 from av_compress.data.base import GradedSource, LabelledSource, ScopedSource
 from av_compress.data.nuscenes import CATEGORIES, CLASS_NAMES, NuscenesFolder
-from av_compress.data.nuscenes_tables import read_tables
+from av_compress.data.nuscenes_tables import any_sweep, key_frame, read_tables
 from av_compress.data.points import CHANNELS
 from av_compress.data.sources import open_source
 from av_compress.errors import ConfigError, DataError
@@ -225,16 +225,19 @@ def test_scenes_are_taken_by_a_list(folder, tmp_path):
 
 
 def test_the_sweeps_before_a_key_frame_are_known(folder):
-    tables = read_tables(folder / VERSION, "LIDAR_TOP", CATEGORIES, None)
-    newest = tables.key_frames()[-1]
-    names = [(sweep.sample, sweep.is_key_frame) for sweep in tables.before(newest)]
+    tables = read_tables(folder / VERSION, "LIDAR_TOP", tuple(CATEGORIES), None, any_sweep)
+    newest = tables.sweeps[tables.key_frames()[-1]]
+    names = [(sweep.sample, Path(sweep.file).parts[0]) for sweep in tables.sweeps.before(newest)]
     assert names == [
-        ("scene-0002 2", False),
-        ("scene-0002 1", True),
-        ("scene-0002 1", False),
-        ("scene-0002 0", True),
-        ("scene-0002 0", False),
+        ("scene-0002 2", "sweeps"),
+        ("scene-0002 1", "samples"),
+        ("scene-0002 1", "sweeps"),
+        ("scene-0002 0", "samples"),
+        ("scene-0002 0", "sweeps"),
     ]
+    # Where single sweeps are wanted, the others are not kept.
+    tables = read_tables(folder / VERSION, "LIDAR_TOP", tuple(CATEGORIES), None, key_frame)
+    assert sorted(tables.key_frames()) == list(range(5))
 
 
 def test_a_task_that_takes_images_is_refused(folder):

@@ -7,13 +7,17 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from helpers_nuscenes import VERSION, change, drive, write_nuscenes
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from av_compress.data import json_tables
 from av_compress.data.nuscenes import CATEGORIES, NuscenesFolder
-from av_compress.data.nuscenes_tables import read_tables
+from av_compress.data.nuscenes_tables import any_sweep, read_tables
 from av_compress.errors import DataError, FrameError
 
 
@@ -28,9 +32,9 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_a_chain_of_sweeps_that_breaks_is_told(folder, previous, words):
     change(folder, "sample_data", "scene-0002 2 lidar sweep", prev=previous)
-    tables = read_tables(folder / VERSION, "LIDAR_TOP", CATEGORIES, None)
+    tables = read_tables(folder / VERSION, "LIDAR_TOP", tuple(CATEGORIES), None, any_sweep)
     with pytest.raises(DataError, match=f"sample_data.json: the sweep before .*{words}"):
-        list(tables.before(tables.key_frames()[-1]))
+        list(tables.sweeps.before(tables.sweeps[tables.key_frames()[-1]]))
 
 
 def test_a_version_is_named_where_there_are_several(folder):
@@ -162,6 +166,7 @@ def test_a_token_that_leads_nowhere_is_named(folder, table, token, key, other):
         ("calibrated_sensor", "lidar set", {"translation": [0, 0, math.nan]}, "of 3 finite"),
         ("calibrated_sensor", "lidar set", {"translation": [0, 0, 10**400]}, "of 3 finite"),
         ("calibrated_sensor", "lidar set", {"translation": [0, True, 0]}, "of 3 finite"),
+        ("sample_data", "scene-0001 0 lidar key", {"timestamp": 1 << 63}, "a time is needed"),
         ("sample_annotation", "scene-0001 1: moving", {"size": [2, 0, 1]}, "metres over 0"),
         ("sample_annotation", "scene-0001 1: moving", {"num_lidar_pts": -1}, "whole number"),
         ("sample_annotation", "scene-0001 1: moving", {"num_lidar_pts": True}, "whole number"),
@@ -170,6 +175,15 @@ def test_a_token_that_leads_nowhere_is_named(folder, table, token, key, other):
 def test_a_record_that_cannot_be_is_named(folder, table, token, changes, words):
     change(folder, table, token, **changes)
     with pytest.raises(DataError, match=rf"{table}\.json: record {token} has .*{words}"):
+        NuscenesFolder(folder)
+
+
+@pytest.mark.parametrize("table", ["sample_data", "sample_annotation"])
+def test_a_token_that_two_records_have_is_named(folder, table):
+    path = folder / VERSION / f"{table}.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([*rows, rows[1]]))
+    with pytest.raises(DataError, match=rf"{table}\.json: record .* is there twice"):
         NuscenesFolder(folder)
 
 
@@ -186,6 +200,45 @@ def test_a_neighbour_that_is_none_is_named(folder, changes, words):
     source = NuscenesFolder(folder)
     with pytest.raises(DataError, match=rf"sample_annotation\.json: record .*1: moving {words}"):
         source.labels(3)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), max_size=5),
+    st.sampled_from([None, 0, 3]),
+    st.text(" \n", max_size=4),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_a_table_is_read_piece_by_piece(records, indent, spaces, chunk, ascii_only):
+    text = spaces + json.dumps(records, indent=indent, ensure_ascii=ascii_only) + spaces
+    with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_tables, "_CHUNK", chunk)
+        folder = Path(temporary)
+        (folder / "t.json").write_text(text, encoding="utf-8")
+        rows = list(json_tables.read_table(folder, "t"))
+        assert [row.content for row in rows] == records
+        assert [row.number for row in rows] == list(range(1, len(records) + 1))
+        whole = text.rstrip()
+        for broken in (whole + "1", whole[:-1], whole.replace("[", "", 1), whole[:-1] + ",]"):
+            (folder / "t.json").write_text(broken, encoding="utf-8")
+            with pytest.raises(DataError, match=r"is no list in JSON|is no object"):
+                list(json_tables.read_table(folder, "t"))
+
+
+def test_a_damaged_place_is_told(folder):
+    path = folder / VERSION / "sample.json"
+    text = '[{"token": "' + "x" * 3_000_000 + '"}, {"token" 1}]'
+    path.write_text(text)
+    with pytest.raises(DataError, match=rf"Expecting ':' .* \(character {text.index('1}')}\)"):
+        list(json_tables.read_table(path.parent, "sample"))
 
 
 def test_a_folder_without_key_frames_is_refused(folder):

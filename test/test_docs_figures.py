@@ -43,6 +43,8 @@ def test_figures_of_speed_are_as_they_were_measured(pages: Path):
     assert "| FP32 | 98.31 | 1.00 x |  |  |  |" in lines
     latencies = "20.50 | 22.00 | 23.00 | 24.00"
     assert f"| lidar_detector | 299 of 300 | {latencies} | 6.25 | 200.0 → 200.5 |" in lines
+    assert "| spconv, pillars alone | 2.50 | 0.62 |" in lines
+    assert "| 10 sweeps brought together | 23.46 |" in lines
     assert f"| lidar_detector | 290 of 300 | {latencies} | 1 | 9 |" in lines
     assert "| ours, searched | 5.00 | 1.80 x | 49.00 | 99.00 | 89.00 |" in lines
     assert "| OpenVINO: not installed: no network |  |  |  |  |  |" in lines

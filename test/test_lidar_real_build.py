@@ -1,6 +1,12 @@
 # Copyright 2026 The av_compress authors
 # SPDX-License-Identifier: Apache-2.0
-"""A real LiDAR detector in INT8, calibrated on some of KITTI's frames and judged on others."""
+"""A real LiDAR detector in INT8, calibrated on four of KITTI's frames and judged on the others.
+
+The half point is of AP at an overlap of 0.5 in bird's eye view. The four others have twelve
+labelled objects, ten of them cars: one that changes its rank among false alarms moves the mean by
+a point, so that half a point allows for none. It does not show that half a point is lost at most
+on other roads; benchmarks/lidar_int8.py tells how far that can be said.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +17,11 @@ import yaml
 
 from av_compress.cli.main import main
 from av_compress.data.kitti import KittiFolder
-from av_compress.engines.bundle import load_bundle
+from av_compress.engines.bundle import Bundle, load_bundle
 from av_compress.engines.onnxruntime import OnnxRuntimeEngine
 from av_compress.engines.pipeline import Pipeline
 from av_compress.metrics.accuracy import InSpace
+from av_compress.metrics.coco_protocol import DetectionAP
 from av_compress.tasks.registry import make_task
 
 pytestmark = pytest.mark.shared_data
@@ -63,15 +70,13 @@ def test_int8_sees_what_fp32_sees(form: str, tmp_path: Path, shared_data: Path):
     assert record.bytes < 1.5e6  # No empty plane of 3.4 MB is in it.
     assert record.gate is not None
     assert record.gate.figures["agreement_ap50"] >= 99.5
-    assert not loses_on_labels(bundle, data)
+    fp32, int8 = on_labels(bundle, data)
+    assert fp32.per_class["car"].ap50 > 0.65
+    assert int8.ap50 >= fp32.ap50 - 0.005
 
 
-def loses_on_labels(bundle, data: Path) -> bool:
-    """Tell whether AP50 on labels falls by more than half a point.
-
-    On all eight clouds: of the twelve objects in the gate's, one that changes its rank among false
-    alarms moves the mean by a point.
-    """
+def on_labels(bundle: Bundle, data: Path) -> list[DetectionAP]:
+    """Return what FP32 and INT8 reach against the labels of the clouds calibration did not see."""
     judge, source = InSpace(), KittiFolder(data / "kitti", "camera")
     task = bundle.task().for_measuring()
     source_task = make_task(yaml.safe_load(TASK.read_text())).for_measuring()
@@ -80,9 +85,9 @@ def loses_on_labels(bundle, data: Path) -> bool:
         Pipeline(task, bundle.open_pipeline(emitter="tensorrt").engine),
     ]
     names = task.class_names
-    frames = range(len(source))
+    seen = {f"{number:06d}" for number in CALIBRATION}
+    frames = [i for i in range(len(source)) if Path(source.key(i)).stem not in seen]
+    assert len(frames) == len(source) - len(CALIBRATION)
     labels = [judge.in_classes(source.labels(i), source.class_names, names) for i in frames]
     found = [[p.process(source.read(i)).result for i in frames] for p in pipelines]
-    fp32, int8 = (judge.on_labels(results, labels, names) for results in found)
-    assert fp32.per_class["car"].ap50 > 0.65
-    return int8.ap50 < fp32.ap50 - 0.005
+    return [judge.on_labels(results, labels, names) for results in found]

@@ -82,6 +82,30 @@ def test_it_is_as_if_such_points_were_not_there(cloud, form, dtype, box, scale):
     whole = counts.outside + found.context.in_ego_box
     assert whole == others.outside + want.context.in_ego_box + (~keep).sum()
     assert found.context.points == len(points)
+    # Those in the ego box are dropped before values are looked at; those of no place are none.
+    assert found.context.unusable == (placed & ~keep).sum()
+
+
+@pytest.mark.parametrize(("unusable", "told"), [(0, False), (1, False), (2, True)])
+def test_more_than_one_point_in_a_hundred_is_worth_a_word(unusable: int, told: bool):
+    points = np.full((100, 4), 0.5, np.float32)
+    points[:unusable, 3] = np.nan
+    context = task_of("voxels", "float32").preprocess(PointCloud(points)).context
+    said = context.shortfalls()
+    assert said.keys() == ({"points"} if told else set())
+    if told:
+        assert said["points"].startswith("2 of 100 points have a NaN")
+
+
+def test_voxels_without_room_are_worth_a_word():
+    points = np.array([[0.5, 0.5, 0.5, 1], [1.5, 0.5, 0.5, 1], [2.5, 0.5, 0.5, 1]], np.float32)
+    context = make(encoder={"max_voxels": 2}).preprocess(PointCloud(points)).context
+    assert context.shortfalls().keys() == {"voxels"}
+    assert (
+        "1 of 3 points lie in voxels for which there was no room beside 2"
+        in (context.shortfalls()["voxels"])
+    )
+    assert not make(encoder={"max_voxels": 3}).preprocess(PointCloud(points)).context.shortfalls()
 
 
 def test_a_cloud_of_unusable_values_alone_is_refused():

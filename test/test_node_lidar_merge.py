@@ -128,6 +128,14 @@ def test_two_clouds_become_one_in_the_vehicles_frame(activate, probe, capfd):
     assert centers(answer) == [(3.5, 2.5), (6.5, -1.5)]
     # No odometry came: the 20 ms between the two are told.
     Log(probe, capfd).expect("no ego motion from 'odom' to 'base_link'")
+
+    def degraded() -> bool:
+        return all(
+            "1 of 1 results were made of less than could be" in status.message
+            for status in diagnostics[-1].status[:2]
+        )
+
+    probe.until(lambda: diagnostics and degraded(), "a word of it in the diagnostics")
     rig.send("front", 5.1, (1.5, 1.5))
     rig.send("rear", 5.1)
     assert centers(rig.answer()) == [(3.5, 2.5)]
@@ -188,6 +196,19 @@ def test_clouds_of_which_none_has_a_place_are_counted(activate, probe):
     for name in ("front", "rear"):
         probe.until(lambda: node.monitor(name).totals().failed == 1, name)  # noqa: B023
     assert not rig.received
+
+
+def test_each_lidars_faults_are_logged_whatever_the_other_s(activate, probe, capfd):
+    node = activate(**{"merge.arrival_window_ms": 5.0})
+    rig = Rig(probe, node, front=FRONT)
+    log = Log(probe, capfd)
+    message = cloud_message(cloud(5.0, frame="front"))
+    message.point_step = 3
+    for _ in range(3):
+        rig.publishers["front"].publish(message)
+        rig.send("rear", 5.0, (-4.5, -2.5))
+    log.expect("message of rear skipped: no transform connects")
+    log.expect("message of front skipped: field x of the point cloud ends at byte 4")
 
 
 def test_a_cloud_that_is_none_leaves_the_other(activate, probe, capfd):

@@ -124,10 +124,16 @@ def test_transforms_are_forgotten_after_ten_seconds_and_when_time_starts_anew():
     assert tree.lookup("odom", "base", 50 * S).translation[0] == 50
     with pytest.raises(NoTransformError):
         tree.lookup("odom", "base", 110 * S)
-    # Late ones are put where they belong.
+    # Late ones are put where they belong, where they are not so late that time begins anew.
     tree.add("odom", "base", 54 * S, about_z(54, 0, 0))
-    tree.add("odom", "base", 52 * S, about_z(0, 0, 0))
-    assert tree.lookup("odom", "base", 53 * S).translation[0] == 27
+    tree.add("odom", "base", 54 * S - S // 10, about_z(0, 0, 0))
+    assert tree.lookup("odom", "base", 54 * S - S // 20).translation[0] == 27
+    assert tree.lookup("odom", "base", 50 * S).translation[0] == 50
+    tree.add("odom", "base", 52 * S, about_z(52, 0, 0))
+    assert tree.lookup("odom", "base", 52 * S).translation[0] == 52
+    for second in (50, 53, 54):
+        with pytest.raises(NoTransformError):
+            tree.lookup("odom", "base", second * S)
 
 
 def test_a_long_memory_forgets_nothing_and_makes_nothing_up():

@@ -63,6 +63,20 @@ def test_figures_of_frames():
     assert world.monitor.summary("preprocess").count == 1
 
 
+def test_results_that_are_made_of_less_are_told_for_a_while():
+    world = World(horizon_s=2.0)
+    world.frame()
+    world.frame()
+    world.monitor.degraded("1 of 3 sweeps")
+    assert world.level() == Level.WARN
+    text = "1 of 2 results were made of less than could be, the last: 1 of 3 sweeps"
+    assert world.message() == text
+    world.steady.advance(10)
+    world.frame()
+    assert world.level() == Level.OK
+    assert world.monitor.report(world.now_ns).figures["degraded"] == 1
+
+
 def test_totals_outlive_the_windows():
     world = World(horizon_s=2.0, deadline_ms=50)
     world.frame(execute_ms=100)

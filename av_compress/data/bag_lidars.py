@@ -57,20 +57,21 @@ class BagLidars(CloudStep):
         self.description += f", merged with {names} in {options.frame}"
         # Of each LiDAR, the clouds that have no place, and why.
         self._lost = [self._without_place(one) for one in lidars]
-        stamps = [[_stamp(one.header(index)) for index in range(len(one))] for one in lidars]
-        pairs = pair_stamps(stamps[0], stamps[1:], options.max_apart_s)
-        self._groups = [(index, *others) for index, others in enumerate(pairs)]
-        self._check_pairs(stamps)
+        headers = [[one.header(index) for index in range(len(one))] for one in lidars]
+        self._groups = _groups(headers, options.max_apart_s)
+        # Of each of the leading LiDAR's clouds; one that is damaged goes with no other.
+        self._stretches = [0 if one is None else one.stretch for one in headers[0]]
+        self._check_pairs([[one.stamp_ns if one else None for one in each] for each in headers])
         self._tell_missing()
         self._tell_standing()
         self._told: set[str] = set()
 
     def header(self, index: int) -> CloudHeader | None:
         """Return the newest stamp of those that go together; see `CloudSource.header`."""
-        whole = self._whole(index)
-        if not any(placed for _, placed in whole):
+        stamps = self._placed_stamps(index)
+        if not stamps:
             return None
-        return CloudHeader(max(header.stamp_ns for header, _ in whole), self._options.frame)
+        return CloudHeader(max(stamps), self._options.frame, self._stretches[index])
 
     def read(self, index: int) -> PointCloud:
         """Read and merge the clouds that go together; see `FrameSource.read`.
@@ -89,7 +90,8 @@ class BagLidars(CloudStep):
                 damaged[lidar.topic] = error
         if not clouds:
             raise next(iter(damaged.values()))
-        merged = merge_clouds(clouds, self._options, self._motion.transforms)
+        transforms = self._motion.stretches[self._stretches[index]]
+        merged = merge_clouds(clouds, self._options, transforms)
         if merged.cloud is None:
             raise FrameError(f"{self.key(index)}: {'; '.join(map(str, merged.refused.values()))}")
         self._tell_damaged(damaged)
@@ -118,6 +120,10 @@ class BagLidars(CloudStep):
             if (header := self._lidars[number].header(one)) is not None
         ]
 
+    def _placed_stamps(self, index: int) -> list[int]:
+        """Return the stamps of what goes together and has a place."""
+        return [header.stamp_ns for header, placed in self._whole(index) if placed]
+
     def _without_place(self, lidar: StampedClouds) -> dict[int, str]:
         """Return which clouds have no place, and why.
 
@@ -132,7 +138,8 @@ class BagLidars(CloudStep):
             if header is None:
                 continue
             try:
-                self._motion.transforms.lookup(frame, header.frame_id, header.stamp_ns)
+                transforms = self._motion.transforms(header)
+                transforms.lookup(frame, header.frame_id, header.stamp_ns)
             except NoTransformError as error:
                 found[index] = str(error)
             else:
@@ -209,15 +216,12 @@ class BagLidars(CloudStep):
 
     def _motion_missing(self, index: int) -> NoTransformError | None:
         """Return why the motion between what goes together is not known; None: it is."""
-        whole = self._whole(index)
-        newest_ns = max((header.stamp_ns for header, _ in whole), default=0)
-        for header, placed in whole:
-            if placed:
-                _, missing = ego_motion(
-                    header.stamp_ns, newest_ns, self._options, self._motion.transforms
-                )
-                if missing is not None:
-                    return missing
+        stamps = self._placed_stamps(index)
+        transforms = self._motion.stretches[self._stretches[index]]
+        for stamp_ns in stamps:
+            _, missing = ego_motion(stamp_ns, max(stamps), self._options, transforms)
+            if missing is not None:
+                return missing
         return None
 
     def _tell_damaged(self, damaged: Mapping[str, FrameError]) -> None:
@@ -232,5 +236,29 @@ class BagLidars(CloudStep):
             )
 
 
-def _stamp(header: CloudHeader | None) -> int | None:
-    return None if header is None else header.stamp_ns
+def _groups(
+    headers: Sequence[Sequence[CloudHeader | None]], max_apart_s: float
+) -> list[tuple[int | None, ...]]:
+    """Return what goes together, stretch by stretch: each LiDAR's cloud, the leading one's first.
+
+    Args:
+        headers: of the clouds of each LiDAR; the first leads.
+        max_apart_s: see `pairing.pair_stamps`.
+
+    """
+    found: list[tuple[int | None, ...]] = [
+        (index, *[None] * (len(headers) - 1)) for index in range(len(headers[0]))
+    ]
+    # Stretch -> of each LiDAR, number and stamp of the clouds in it.
+    parts: dict[int, list[list[tuple[int, int]]]] = {}
+    for number, each in enumerate(headers):
+        for index, header in enumerate(each):
+            if header is not None:
+                part = parts.setdefault(header.stretch, [[] for _ in headers])
+                part[number].append((index, header.stamp_ns))
+    for part in parts.values():
+        stamps = [[stamp_ns for _, stamp_ns in each] for each in part]
+        for (lead, _), others in zip(part[0], pair_stamps(stamps[0], stamps[1:], max_apart_s)):
+            theirs = zip(part[1:], others)
+            found[lead] = (lead, *[None if at is None else each[at][0] for each, at in theirs])
+    return found

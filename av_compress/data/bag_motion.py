@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from av_compress.data.motion_messages import (
     MotionMessages,
 )
 from av_compress.data.ros_types import CLOUD_TYPES, long_type, make_typestore
+from av_compress.data.stretches import Stretches
 from av_compress.data.sweeps import FIXED_FRAME
 from av_compress.data.transforms import Transforms
 from av_compress.errors import DataError
@@ -33,7 +33,7 @@ class MotionOptions:
 
     Attributes:
         fixed_frame: see `sweeps.merge_sweeps` and `merging.MergeOptions`.
-        odometry: a topic of type nav_msgs/Odometry; None: none.
+        odometry: a topic of type nav_msgs/Odometry, which alone tells of its frame; None: none.
 
     """
 
@@ -43,10 +43,16 @@ class MotionOptions:
 
 @dataclass(frozen=True)
 class CloudHeader:
-    """When and where a cloud was measured; see `PointCloud`."""
+    """When and where a cloud was measured; see `PointCloud`.
+
+    Attributes:
+        stretch: the number of that which was being recorded; see `Stretches`.
+
+    """
 
     stamp_ns: int
     frame_id: str
+    stretch: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,17 +60,23 @@ class BagMotion:
     """What a bag tells of motion.
 
     Attributes:
-        transforms: over the whole bag.
+        stretches: the transforms of the whole bag.
         headers: topic -> those of its clouds, in recorded order; None where a message is damaged.
         odometry: the topics of the bag that tell odometry.
         broken: why transforms or messages of them were left out.
+        ignored: which sources of transforms were left out, and why.
 
     """
 
     headers: Mapping[str, list[CloudHeader | None]]
     odometry: Sequence[str]
-    transforms: Transforms = field(default_factory=lambda: Transforms(memory_s=math.inf))
+    stretches: Stretches = field(default_factory=Stretches)
     broken: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def transforms(self, header: CloudHeader) -> Transforms:
+        """Return those of the stretch in which a cloud was recorded."""
+        return self.stretches[header.stretch]
 
 
 def read_motion(path: Path, clouds: Sequence[str], options: MotionOptions) -> BagMotion:
@@ -92,7 +104,16 @@ def _read_motion(
     odometry = [topic.name for topic in topics if topic.type == ODOMETRY and topic.count]
     found = BagMotion({topic: [] for topic in clouds}, odometry)
     moving = _moving_topics(topics, path, options, odometry)
-    heard = MotionMessages(found.transforms, found.broken.append)
+    heard = MotionMessages(
+        found.stretches, options.odometry or "", found.broken.append, found.ignored.append
+    )
+    if options.odometry is not None:
+        # What is named wins over /tf, whichever was recorded first.
+        named = raw_messages(reader, {options.odometry}, {long_type(ODOMETRY)}, path)
+        for raw in named:
+            with suppress(Exception):  # See _receive.
+                heard.prefer_odometry(store.deserialize_cdr(raw.data, raw.kind))
+                break
     # What never changes holds from the start, whenever it was recorded.
     first = raw_messages(reader, {TF_STATIC_TOPIC}, {long_type(TF)}, path)
     for raw in first:
@@ -127,7 +148,7 @@ def _receive(
 ) -> None:
     """Take what a message tells; one that is damaged is left out, and noted."""
     if raw.kind in CLOUD_TYPES and raw.topic in found.headers:
-        found.headers[raw.topic].append(_header(store, raw))
+        found.headers[raw.topic].append(_header(store, raw, found.stretches))
         return
     try:
         receive[raw.kind](store.deserialize_cdr(raw.data, raw.kind))
@@ -135,8 +156,10 @@ def _receive(
         found.broken.append(f"a message at {raw.time_ns} ns is no {raw.kind}: {error}")
 
 
-def _header(store: Any, raw: RawMessage) -> CloudHeader | None:
-    with suppress(Exception):  # See _receive; reading the cloud itself will say what is wrong.
+def _header(store: Any, raw: RawMessage, stretches: Stretches) -> CloudHeader | None:
+    try:
         header = store.deserialize_cdr(raw.data, raw.kind).header
-        return CloudHeader(stamp_of(header) or raw.time_ns, str(header.frame_id))
-    return None
+        stamp_ns, frame_id = stamp_of(header) or raw.time_ns, str(header.frame_id)
+    except Exception:  # See _receive; reading the cloud itself will say what is wrong.
+        return None
+    return CloudHeader(stamp_ns, frame_id, stretches.cloud(raw.topic, stamp_ns))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,11 @@ def bring_together(
 
     """
     motion = read_motion(path, [one.topic for one in lidars], options)
-    _tell_broken(path, motion)
+    _tell_faults(path, motion)
     stamped = [StampedClouds(one, motion.headers[one.topic]) for one in lidars]
     source: CloudSource = stamped[0]
     if merge is not None:
-        source = BagLidars(stamped, merge, motion, named)
+        source = BagLidars(stamped, replace(merge, ego_box=sweeps.ego_box), motion, named)
     if sweeps.several:
         source = BagSweeps(source, sweeps, motion, options, named)
     return source
@@ -183,7 +184,23 @@ def _merge_options(
     return MergeOptions(config["frame"], motion.fixed_frame, **given)
 
 
-def _tell_broken(path: Path, motion: BagMotion) -> None:
-    if broken := motion.broken:
-        text = f"{len(broken)} transforms are left out, the first since {broken[0]}"
+def _tell_faults(path: Path, motion: BagMotion) -> None:
+    """Tell what of the motion was left out, and where it begins anew."""
+    broken, ignored, breaks = motion.broken, motion.ignored, motion.stretches.breaks
+    texts = []
+    if broken:
+        texts.append(f"{len(broken)} transforms are left out, the first since {broken[0]}")
+    if ignored:
+        texts.append(_first_of(ignored))
+    if breaks:
+        texts.append(
+            f"time begins anew in it where {_first_of(breaks)}; what was recorded before and "
+            "after is not brought together"
+        )
+    for text in texts:
         warnings.warn(f"bag {path.name}: {text}", DataWarning, stacklevel=4)
+
+
+def _first_of(texts: Sequence[str]) -> str:
+    more = len(texts) - 1
+    return f"{texts[0]} (and {more} more of the kind)" if more else texts[0]

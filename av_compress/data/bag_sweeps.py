@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import takewhile
 
 from av_compress.data.bag_clouds import CloudSource, CloudStep
 from av_compress.data.bag_motion import BagMotion, MotionOptions
@@ -61,7 +62,9 @@ class BagSweeps(CloudStep):
         """
         self._check(index)
         cloud, *past = self._read(index)
-        transforms, fixed_frame = self._motion.transforms, self._options.fixed_frame
+        header, fixed_frame = self.header(index), self._options.fixed_frame
+        assert header is not None
+        transforms = self._motion.transforms(header)
         return merge_sweeps(cloud, past, transforms, self._sweeps, fixed_frame).cloud
 
     def close(self) -> None:
@@ -98,7 +101,8 @@ class BagSweeps(CloudStep):
             for one in range(index - 1, -1, -1)
             if (header := self.header(one)) is not None
         )
-        return sweeps_before(newest, earlier, self._sweeps)
+        same = takewhile(lambda one: one[1].stretch == newest.stretch, earlier)
+        return sweeps_before(newest, same, self._sweeps)
 
     def _judge(self) -> None:
         """Refuse a bag of which nothing can be brought together, and tell where some cannot.
@@ -136,7 +140,7 @@ class BagSweeps(CloudStep):
             if header is None:
                 continue
             try:
-                self._motion.transforms.lookup(
+                self._motion.transforms(header).lookup(
                     self._options.fixed_frame, header.frame_id, header.stamp_ns
                 )
             except NoTransformError as error:

@@ -10,11 +10,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from av_compress.data.transforms import Transform
 from av_compress.errors import DataError
 
+# What eight bytes hold.
+_LATEST = (1 << 63) - 1
+# Characters that are read at once.
+_CHUNK = 1 << 20
 _START = re.compile(r"\s*\[\s*(\]\s*)?")
 _GAP = re.compile(r"\s*([,\]])\s*")
 
@@ -54,6 +58,13 @@ class Row:
         value = self._get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise self._wrong(key, "a whole number from 0 on")
+        return value
+
+    def stamp(self, key: str) -> int:
+        """Return a time: a whole number that fits into eight bytes."""
+        value = self.whole(key)
+        if value > _LATEST:
+            raise self._wrong(key, "a time")
         return value
 
     def flag(self, key: str) -> bool:
@@ -111,33 +122,74 @@ def read_table(folder: Path, name: str) -> Iterator[Row]:
     """
     path = folder / f"{name}.json"
     try:
-        text = path.read_text(encoding="utf-8")
-        for number, entry in enumerate(_entries(text), 1):
-            if not isinstance(entry, dict):
-                raise DataError(f"{path}: record #{number} is no object")
-            yield Row(path, number, entry)
+        with path.open(encoding="utf-8") as file:
+            for number, entry in enumerate(_entries(_Window(file)), 1):
+                if not isinstance(entry, dict):
+                    raise DataError(f"{path}: record #{number} is no object")
+                yield Row(path, number, entry)
     except OSError as error:
         raise DataError(f"table {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"table {path} is no list in JSON: {error}") from error
 
 
-def _entries(text: str) -> Iterator[Any]:
+class _Window:
+    """A part of a text file, which moves on: tables of a gigabyte are never whole in memory."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self.text, self.begin = file, file.read(_CHUNK), 0
+
+    def skip(self, count: int) -> None:
+        """Move on by so many characters."""
+        self.text, self.begin = self.text[count:], self.begin + count
+
+    def grow(self) -> bool:
+        """Read on, twice as far each time; tell whether there was anything."""
+        more = self._file.read(max(_CHUNK, len(self.text)))
+        self.text += more
+        return bool(more)
+
+    def fault(self, what: str, at: int) -> ValueError:
+        """Return an error that names the place in the file."""
+        return ValueError(f"{what} (character {self.begin + at})")
+
+
+def _entries(window: _Window) -> Iterator[Any]:
     """Yield the entries of a list: all at once, millions of them would fill the memory."""
-    start = _START.match(text)
+    start = _START.match(window.text)
+    while (start is None or start.end() == len(window.text)) and window.grow():
+        start = _START.match(window.text)
     if start is None:
-        raise json.JSONDecodeError("Expecting '['", text, 0)
-    decode = json.JSONDecoder().raw_decode
+        raise window.fault("Expecting '['", 0)
     more, at = start[1] is None, start.end()
     while more:
-        entry, at = decode(text, at)
+        if at > _CHUNK // 2:
+            window.skip(at)
+            at = 0
+        entry, at, end = _entry(window, at)
         yield entry
-        gap = _GAP.match(text, at)
-        if gap is None:
-            raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-        more, at = gap[1] == ",", gap.end()
-    if at < len(text):
-        raise json.JSONDecodeError("Extra data", text, at)
+        more = end == ","
+    if window.text[at:].strip() or window.grow():
+        raise window.fault("Extra data", at)
+
+
+def _entry(window: _Window, at: int) -> tuple[Any, int, str]:
+    """Return an entry, where what follows its comma or bracket begins, and which of the two."""
+    decode = json.JSONDecoder().raw_decode
+    while True:
+        try:
+            entry, end = decode(window.text, at)
+            gap = _GAP.match(window.text, end)
+            what, place = "Expecting ',' delimiter", end
+        except json.JSONDecodeError as error:
+            gap, what, place = None, error.msg, error.pos
+        # A number that ends with the window, or spaces, may go on behind it.
+        if gap is not None and gap.end() < len(window.text):
+            return entry, gap.end(), gap[1]
+        if not window.grow():
+            if gap is not None:
+                return entry, gap.end(), gap[1]
+            raise window.fault(what, place)
 
 
 def _is_number(value: Any) -> bool:

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from av_compress.data.ego_motion import motion_between, outside
 from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
 from av_compress.errors import ConfigError, FrameError
-from av_compress.tasks.base import PointCloud
+from av_compress.tasks.base import TIME_COLUMN, Box, PointCloud
 from av_compress.tensors import Array
-
-# x, y, z, intensity, and then the time, where there is one.
-_TIME = 4
 
 
 @dataclass(frozen=True)
@@ -28,13 +26,16 @@ class MergeOptions:
         fixed_frame: a frame that stands still while the vehicle moves, by which a cloud is brought
             to the time of the newest; `""`: there is none, and the vehicle is taken to stand
             still for so long.
-        max_apart_s: a cloud that is older than the newest by more is left out.
+        max_apart_s: how far stamps that go together lie apart at most.
+        ego_box: points in it, in `frame`, are dropped where a cloud is brought to another time:
+            those of the vehicle itself have moved with it.
 
     """
 
     frame: str
     fixed_frame: str = "odom"
     max_apart_s: float = 0.1
+    ego_box: Box | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -54,8 +55,8 @@ class MergedClouds:
     """What became of clouds.
 
     Attributes:
-        cloud: all that could be placed, in the order they were given, with the newest's stamp; a
-            time in the fifth column counts from there. None where none could be.
+        cloud: all that have a place and go together, in the order they were given, with the
+            newest's stamp; a time in the fifth column counts from there. None where none has one.
         names: whose clouds are in it.
         refused: name -> why a cloud is not.
         warning: why some are placed as if the vehicle had stood still; None where none are.
@@ -73,41 +74,73 @@ def merge_clouds(
 ) -> MergedClouds:
     """Bring clouds into one frame, at the time of the newest.
 
+    Of clouds that lie too far apart those are merged that are most; of as many, those with the
+    first LiDAR's: one whose clock is wrong is left out, and costs the others nothing.
+
     Args:
         clouds: name of the LiDAR -> its cloud, all of the same columns; at least one.
         options: how.
         transforms: where frames were when.
 
     """
-    newest_ns = max(cloud.stamp_ns for cloud in clouds.values())
+    places, refused = _places(clouds, options, transforms)
+    if not places:
+        return MergedClouds(None, (), refused)
+    stamps = {name: clouds[name].stamp_ns for name in places}
+    newest_ns = _reference(tuple(stamps.values()), options.max_apart_s)
     parts: dict[str, Array] = {}
-    refused: dict[str, FrameError] = {}
     warning: str | None = None
-    for name, cloud in clouds.items():
-        age_s = apart_s(newest_ns, cloud.stamp_ns)
-        if age_s > options.max_apart_s:
-            refused[name] = FrameError(
-                f"its cloud is {age_s:.3f} s older than another's, {options.max_apart_s:g} s are "
-                "allowed: are the LiDARs' clocks synchronised?"
-            )
+    for name, place in places.items():
+        age_s = apart_s(newest_ns, stamps[name])
+        if not 0 <= age_s <= options.max_apart_s:
+            refused[name] = _too_far(age_s, options)
             continue
-        try:
-            place = transforms.lookup(options.frame, cloud.frame_id, cloud.stamp_ns)
-        except NoTransformError as error:
-            refused[name] = error
-            continue
-        motion, missing = ego_motion(cloud.stamp_ns, newest_ns, options, transforms)
+        motion, missing = ego_motion(stamps[name], newest_ns, options, transforms)
         if missing is not None:
             warning = warning or (
                 f"no ego motion from {options.fixed_frame!r} to {options.frame!r}: {missing}; "
                 f"the cloud of {name} is merged as if the vehicle had stood still for "
                 f"{age_s:.3f} s"
             )
-        parts[name] = _placed(cloud, motion @ place, age_s)
-    if not parts:
-        return MergedClouds(None, (), refused)
+        parts[name] = _placed(clouds[name], place, motion, age_s, options.ego_box)
     merged = PointCloud(np.concatenate(list(parts.values())), newest_ns, options.frame)
     return MergedClouds(merged, tuple(parts), refused, warning)
+
+
+def _places(
+    clouds: Mapping[str, PointCloud], options: MergeOptions, transforms: Transforms
+) -> tuple[dict[str, Transform], dict[str, FrameError]]:
+    """Return where LiDARs were in the frame when they measured, and why some are not known."""
+    found: dict[str, Transform] = {}
+    refused: dict[str, FrameError] = {}
+    for name, cloud in clouds.items():
+        try:
+            found[name] = transforms.lookup(options.frame, cloud.frame_id, cloud.stamp_ns)
+        except NoTransformError as error:
+            refused[name] = error
+    return found, refused
+
+
+def _reference(stamps: Sequence[int], max_apart_s: float) -> int:
+    """Return the newest stamp of those that go together; see `merge_clouds`."""
+
+    def rank(newest_ns: int) -> tuple[int, int, int]:
+        group = [
+            place
+            for place, stamp_ns in enumerate(stamps)
+            if 0 <= apart_s(newest_ns, stamp_ns) <= max_apart_s
+        ]
+        return len(group), -group[0], newest_ns
+
+    return max(stamps, key=rank)
+
+
+def _too_far(age_s: float, options: MergeOptions) -> FrameError:
+    way = "behind" if age_s > 0 else "ahead of"
+    return FrameError(
+        f"its cloud's stamp is {abs(age_s):.3f} s {way} the others', {options.max_apart_s:g} s "
+        "are allowed: are the LiDARs' clocks synchronised?"
+    )
 
 
 def apart_s(later_ns: int, earlier_ns: int) -> float:
@@ -134,15 +167,23 @@ def ego_motion(
         return Transform.identity(), None
     frame, fixed = options.frame, options.fixed_frame
     try:
-        back = transforms.lookup(frame, fixed, newest_ns)
-        return back @ transforms.lookup(fixed, frame, then_ns), None
+        return motion_between(transforms, frame, fixed, then_ns, newest_ns), None
     except NoTransformError as error:
         return Transform.identity(), error
 
 
-def _placed(cloud: PointCloud, transform: Transform, age_s: float) -> Array:
+def _placed(
+    cloud: PointCloud, place: Transform, motion: Transform, age_s: float, ego_box: Box | None
+) -> Array:
+    """Return a cloud's points, put into the frame as it was then, and moved to where it is now."""
     points = cloud.points.astype(np.float32, copy=True)
-    transform.move(points)
-    if points.shape[1] > _TIME:
-        points[:, _TIME] += np.float32(age_s)
+    if age_s > 0 and ego_box is not None:
+        place.move(points)
+        points = outside(points, ego_box)
+        motion.move(points)
+    else:
+        # What the newest has in the box is dropped, and counted, with the others' of that time.
+        (motion @ place).move(points)
+    if points.shape[1] > TIME_COLUMN:
+        points[:, TIME_COLUMN] += np.float32(age_s)
     return points

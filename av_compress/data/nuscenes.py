@@ -8,16 +8,17 @@ leaves something open, nuscenes-devkit 1.2.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from av_compress.data.clouds import COLUMNS, arrange, read_cloud
+from av_compress.data.json_tables import Row
 from av_compress.data.names import first_names
-from av_compress.data.nuscenes_tables import Annotation, Sweep, read_tables
+from av_compress.data.nuscenes_records import Annotation, Sweep
+from av_compress.data.nuscenes_tables import key_frame, read_tables
 from av_compress.data.transforms import Transform
 from av_compress.errors import DataError
 from av_compress.tasks.base import Labels3D, PointCloud
@@ -80,6 +81,7 @@ class NuscenesFolder:
         split: Path | None = None,
         channel: str = CHANNEL,
         wanted: Sequence[str] = COLUMNS,
+        sweeps: Callable[[Row], bool] = key_frame,
     ) -> None:
         """Read the tables, and list the clouds.
 
@@ -89,6 +91,7 @@ class NuscenesFolder:
             split: a text file with the names of the scenes to take; None: all.
             channel: of the LiDAR.
             wanted: the columns of the clouds, the first ones of `points.CHANNELS`.
+            sweeps: which of the sweeps are kept in memory; see `nuscenes_tables.read_tables`.
 
         Raises:
             DataError: there is no such folder, or several, or no labelled cloud; or a file of one
@@ -97,16 +100,12 @@ class NuscenesFolder:
         """
         self.version = find_version(root) if version is None else version
         folder = root / self.version
-        tables = read_tables(folder, channel, (*CATEGORIES, _RACK), split)
+        tables = read_tables(folder, channel, (*CATEGORIES, _RACK), split, sweeps)
         self._root, self._wanted = root, tuple(wanted)
         self._tables, self._frames = tables, tables.key_frames()
         if not self._frames:
             raise DataError(f"{folder} has no key frame of the channel {channel}")
-        self._check_files([frame.file for frame in self._frames], "clouds")
-        by_sample: dict[str, list[Annotation]] = defaultdict(list)
-        for annotation in tables.annotations.values():
-            by_sample[annotation.sample].append(annotation)
-        self._annotations: Mapping[str, Sequence[Annotation]] = by_sample
+        self._check_files(map(self.key, range(len(self))), "clouds")
         self.description = f"nuscenes {root.name}/{self.version}"
 
     def __len__(self) -> int:
@@ -115,11 +114,11 @@ class NuscenesFolder:
 
     def key(self, index: int) -> str:
         """Return the path of cloud `index` below the folder, with forward slashes."""
-        return self._frames[index].file
+        return self._frame(index).file
 
     def read(self, index: int) -> PointCloud:
         """Read cloud `index`; see `FrameSource.read`."""
-        return self._cloud(self._frames[index])
+        return self._cloud(self._frame(index))
 
     def labels(self, index: int) -> Labels3D:
         """Return the labels of cloud `index`.
@@ -129,11 +128,11 @@ class NuscenesFolder:
                 after it.
 
         """
-        frame = self._frames[index]
+        frame = self._frame(index)
         seen = [
             one
-            for one in self._annotations.get(frame.sample, ())
-            if one.category in CATEGORIES and one.points
+            for one in self._tables.annotations.of_sample(frame.sample)
+            if one.category in CATEGORIES and one.seen
         ]
         here = _to_sensor(frame)
         boxes = _boxes(seen, here)
@@ -148,13 +147,17 @@ class NuscenesFolder:
 
     def scope(self, index: int) -> Scope:
         """Return what of cloud `index` counts; see `ScopedSource`."""
-        frame = self._frames[index]
-        there = self._annotations.get(frame.sample, ())
+        frame = self._frame(index)
+        there = self._tables.annotations.of_sample(frame.sample)
         racks = [one for one in there if one.category == _RACK]
         return Scope(frame.mounting.inverse().translation[:2], _boxes(racks, _to_sensor(frame)))
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+    def _frame(self, index: int) -> Sweep:
+        """Return the sweep of cloud `index`."""
+        return self._tables.sweeps[self._frames[index]]
 
     def _cloud(self, sweep: Sweep) -> PointCloud:
         """Read a single sweep; see `FrameSource.read`."""
@@ -166,26 +169,27 @@ class NuscenesFolder:
             key=sweep.file,
         )
 
-    def _check_files(self, names: Collection[str], noun: str) -> None:
+    def _check_files(self, names: Iterable[str], noun: str) -> None:
         """Refuse a folder in which files are missing; `noun` says what they are.
 
         Raises:
             DataError: see above; the first files are named.
 
         """
-        missing = [name for name in names if not (self._root / name).is_file()]
+        there = {name: (self._root / name).is_file() for name in names}
+        missing = [name for name, is_there in there.items() if not is_there]
         if missing:
             raise DataError(
-                f"{self._root}: {len(missing)} of {len(names)} {noun} are not there: "
+                f"{self._root}: {len(missing)} of {len(there)} {noun} are not there: "
                 f"{first_names(missing)}; a split can name the scenes that are"
             )
 
     def _velocity(self, annotation: Annotation) -> Doubles:
         """Return metres a second in the world, float64 [3], NaN where nothing tells them."""
-        first = self._beside(annotation, annotation.previous)
-        last = self._beside(annotation, annotation.next)
+        before, after = self._tables.annotations.neighbours(annotation)
+        first, last = before or annotation, after or annotation
         times = [self._tables.stamps_us[one.sample] for one in (first, annotation, last)]
-        neighbours = bool(annotation.previous) + bool(annotation.next)
+        neighbours = (before is not None) + (after is not None)
         if len(set(times)) <= neighbours or sorted(times) != times:
             raise DataError(
                 f"{annotation.where} does not lie between those before and after it in time"
@@ -194,16 +198,6 @@ class NuscenesFolder:
         if not neighbours or apart_s > neighbours * _MOST_APART_S:
             return np.full(3, np.nan)
         return (last.place.translation - first.place.translation) / apart_s
-
-    def _beside(self, annotation: Annotation, token: str) -> Annotation:
-        """Return an annotation's neighbour; itself where it has none."""
-        if not token:
-            return annotation
-        if token not in self._tables.annotations:
-            raise DataError(
-                f"{annotation.where} names {token!r} as its neighbour, which the table lacks"
-            )
-        return self._tables.annotations[token]
 
 
 def find_version(root: Path) -> str:

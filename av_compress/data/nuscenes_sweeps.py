@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from av_compress.data.nuscenes import NuscenesFolder
-from av_compress.data.nuscenes_tables import Sweep
+from av_compress.data.nuscenes_records import Sweep
+from av_compress.data.nuscenes_tables import any_sweep
 from av_compress.data.sweeps import merge_sweeps, sweeps_before
 from av_compress.data.transforms import Transforms
 from av_compress.errors import DataError
@@ -46,23 +47,24 @@ class NuscenesSweeps(NuscenesFolder):
                 sweeps is broken; or no two can be brought together.
 
         """
-        super().__init__(root, version, split, channel)
+        super().__init__(root, version, split, channel, sweeps=any_sweep)
         self._sweeps = sweeps
-        before = [self._before(frame) for frame in self._frames]
-        if not any(before):
+        before: dict[str, None] = {}
+        for index in range(len(self)):
+            before |= dict.fromkeys(one.file for one in self._before(self._frame(index)))
+        if not before:
             raise DataError(
                 f"{self.description}: none of its {len(self)} clouds follows another sweep within "
                 f"{sweeps.max_age_s:g} s (task.input.sweeps.max_age_s); the model wants "
                 f"{sweeps.count} sweeps together"
             )
-        wanted = dict.fromkeys(one.file for past in before for one in past)
         why = f"of which the task brings {sweeps.count} together (task.input.sweeps.count)"
-        self._check_files(wanted, f"sweeps, {why},")
+        self._check_files(before, f"sweeps, {why},")
         self.description += f", {sweeps.count} sweeps brought together"
 
     def read(self, index: int) -> PointCloud:
         """Read cloud `index` and the sweeps before it; see `FrameSource.read`."""
-        frame = self._frames[index]
+        frame = self._frame(index)
         past = self._before(frame)
         transforms = _places([*reversed(past), frame])
         clouds = [self._cloud(one) for one in past]
@@ -70,7 +72,7 @@ class NuscenesSweeps(NuscenesFolder):
 
     def _before(self, frame: Sweep) -> list[Sweep]:
         """Return the sweeps that are brought to one, the newest first."""
-        earlier = ((one, one) for one in self._tables.before(frame))
+        earlier = ((one, one) for one in self._tables.sweeps.before(frame))
         return sweeps_before(frame, earlier, self._sweeps)
 
 

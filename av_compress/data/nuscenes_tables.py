@@ -7,73 +7,16 @@ Source: nuScenes' schema (docs/schema_nuscenes.md of nuscenes-devkit 1.2).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from av_compress.data.json_tables import Row, read_table
 from av_compress.data.names import read_split
+from av_compress.data.nuscenes_records import AnnotationTable, Places, SweepTable
 from av_compress.data.transforms import Transform
 from av_compress.errors import DataError
-
-_NS_PER_US = 1000
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A record of sample_data: one sweep of the LiDAR.
-
-    Attributes:
-        sample: token of the sample that it is of, or the nearest to.
-        previous: token of the sweep before; empty of a scene's first.
-        file: of the points, relative to the data set's folder.
-        frame_id: name of the sensor's frame, which is its channel.
-        stamp_us: in microseconds since the epoch.
-        is_key_frame: whether it is labelled.
-        mounting: from the sensor to the vehicle.
-        pose: from the vehicle to the world.
-
-    """
-
-    sample: str
-    previous: str
-    file: str
-    frame_id: str
-    stamp_us: int
-    is_key_frame: bool
-    mounting: Transform
-    pose: Transform
-
-    @property
-    def stamp_ns(self) -> int:
-        """In nanoseconds since the epoch."""
-        return self.stamp_us * _NS_PER_US
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """A record of sample_annotation: an object in one sample, in the world.
-
-    Attributes:
-        where: file and record, for messages.
-        sample: token of the sample.
-        category: such as `vehicle.car`.
-        place: of the object, whose x axis is its heading.
-        size: width, length and height in metres.
-        points: points of LiDARs and radars in it.
-        previous: token of the same object's annotation before; empty where there is none.
-        next: likewise.
-
-    """
-
-    where: str
-    sample: str
-    category: str
-    place: Transform
-    size: Sequence[float]
-    points: int
-    previous: str
-    next: str
 
 
 @dataclass(frozen=True)
@@ -81,46 +24,29 @@ class Tables:
     """What the tables tell of the scenes that are taken.
 
     Attributes:
-        folder: of the tables.
         scenes: token of a sample -> name of its scene.
         stamps_us: token of a sample -> its time in microseconds since the epoch.
-        sweeps: token -> sweep of the LiDAR.
-        annotations: token -> annotation.
+        sweeps: of the LiDAR.
+        annotations: of the categories that are taken.
 
     """
 
-    folder: Path
     scenes: Mapping[str, str]
     stamps_us: Mapping[str, int]
-    sweeps: Mapping[str, Sweep]
-    annotations: Mapping[str, Annotation]
+    sweeps: SweepTable
+    annotations: AnnotationTable
 
-    def key_frames(self) -> list[Sweep]:
-        """Return the labelled sweeps, scene after scene by name, each in the order of time."""
-        found = [sweep for sweep in self.sweeps.values() if sweep.is_key_frame]
-        return sorted(found, key=lambda sweep: (self.scenes[sweep.sample], sweep.stamp_us))
-
-    def before(self, sweep: Sweep) -> Iterator[Sweep]:
-        """Yield the sweeps before one, the newest first, up to the scene's first.
-
-        Raises:
-            DataError: one is not in the table, or is not older.
-
-        """
-        while sweep.previous:
-            earlier = self.sweeps.get(sweep.previous)
-            if earlier is None or earlier.stamp_us >= sweep.stamp_us:
-                fault = "is not in the table" if earlier is None else "is not older"
-                raise DataError(
-                    f"{self.folder / 'sample_data.json'}: the sweep before {sweep.file}, "
-                    f"{sweep.previous!r}, {fault}"
-                )
-            yield earlier
-            sweep = earlier
+    def key_frames(self) -> list[int]:
+        """Return the numbers of labelled sweeps, scene after scene by name, in order of time."""
+        return self.sweeps.key_frames(self.scenes)
 
 
 def read_tables(
-    folder: Path, channel: str, categories: Collection[str], split: Path | None
+    folder: Path,
+    channel: str,
+    categories: Sequence[str],
+    split: Path | None,
+    wanted: Callable[[Row], bool],
 ) -> Tables:
     """Read the tables, of which only what is needed stays in memory.
 
@@ -129,6 +55,7 @@ def read_tables(
         channel: of the LiDAR.
         categories: whose annotations are taken.
         split: a text file with the names of the scenes to take; None: all.
+        wanted: tells of a record of the LiDAR's sample_data whether it is taken.
 
     Raises:
         DataError: a table is missing or damaged, a record is, or one that it names is not there;
@@ -136,13 +63,23 @@ def read_tables(
 
     """
     scenes, stamps_us = _samples(folder, split)
-    return Tables(
-        folder,
-        scenes,
-        stamps_us,
-        _sweeps(folder, channel, scenes, stamps_us),
-        _annotations(folder, categories, scenes, stamps_us),
-    )
+    numbers = {token: number for number, token in enumerate(stamps_us)}
+    sweeps = SweepTable(folder / "sample_data.json", channel, numbers)
+    annotations = AnnotationTable(folder / "sample_annotation.json", categories, numbers)
+    _read_sweeps(folder, channel, scenes, stamps_us, wanted, sweeps)
+    _read_annotations(folder, categories, scenes, stamps_us, annotations)
+    return Tables(scenes, stamps_us, sweeps, annotations)
+
+
+def any_sweep(row: Row) -> bool:
+    """Take every sweep."""
+    row.flag("is_key_frame")
+    return True
+
+
+def key_frame(row: Row) -> bool:
+    """Take labelled sweeps alone."""
+    return row.flag("is_key_frame")
 
 
 def _samples(folder: Path, split: Path | None) -> tuple[dict[str, str], dict[str, int]]:
@@ -175,70 +112,63 @@ def _mountings(folder: Path, channel: str) -> dict[str, Transform | None]:
     }
 
 
-def _sweeps(
-    folder: Path, channel: str, scenes: Mapping[str, str], samples: Mapping[str, int]
-) -> dict[str, Sweep]:
+def _read_sweeps(
+    folder: Path,
+    channel: str,
+    scenes: Mapping[str, str],
+    samples: Mapping[str, int],
+    wanted: Callable[[Row], bool],
+    sweeps: SweepTable,
+) -> None:
+    """Fill `sweeps`."""
     mountings = _mountings(folder, channel)
-    rows: list[tuple[Row, Transform]] = []
+    ours = {token: one for token, one in mountings.items() if one is not None}
+    numbers = {token: number for number, token in enumerate(ours)}
+    poses: dict[str, int] = {}
     for row in read_table(folder, "sample_data"):
-        mounting = row.of("calibrated_sensor_token", mountings, "calibrated_sensor")
-        if mounting is None:
+        if row.of("calibrated_sensor_token", mountings, "calibrated_sensor") is None:
             continue
         row.of("sample_token", samples, "sample")
-        if row.text("sample_token") in scenes:
-            rows.append((row, mounting))
-    wanted = {row.text("ego_pose_token") for row, _ in rows}
-    poses = {
-        token: row.transform()
-        for row in read_table(folder, "ego_pose")
-        if (token := row.text("token")) in wanted
-    }
-    return {
-        row.text("token"): Sweep(
-            sample=row.text("sample_token"),
-            previous=row.text("prev"),
-            file=row.text("filename"),
-            frame_id=channel,
-            stamp_us=row.whole("timestamp"),
-            is_key_frame=row.flag("is_key_frame"),
-            mounting=mounting,
-            pose=row.of("ego_pose_token", poses, "ego_pose"),
-        )
-        for row, mounting in rows
-    }
+        if row.text("sample_token") in scenes and wanted(row):
+            pose = poses.setdefault(row.text("ego_pose_token"), len(poses))
+            sweeps.add(row, numbers[row.text("calibrated_sensor_token")], pose)
+    sweeps.seal(tuple(ours.values()), _poses(folder, poses))
 
 
-def _annotations(
+def _poses(folder: Path, wanted: Mapping[str, int]) -> Places:
+    """Return the vehicle's poses by the numbers of their tokens."""
+    places, order = Places(), array("i", [-1]) * len(wanted)
+    for row in read_table(folder, "ego_pose"):
+        number = wanted.get(row.text("token"))
+        if number is not None:
+            order[number] = len(places)
+            places.append(row.transform())
+    missing = {token: None for token, number in wanted.items() if order[number] < 0}
+    if missing:
+        # Read once more for the record that names it: to keep them all would cost more.
+        known = {token: None for token in wanted if token not in missing}
+        for row in read_table(folder, "sample_data"):
+            if row.content.get("ego_pose_token") in missing:
+                row.of("ego_pose_token", known, "ego_pose")
+    return places.arranged(order)
+
+
+def _read_annotations(
     folder: Path,
     categories: Collection[str],
     scenes: Mapping[str, str],
     samples: Mapping[str, int],
-) -> dict[str, Annotation]:
+    annotations: AnnotationTable,
+) -> None:
+    """Fill `annotations`."""
     names = {row.text("token"): row.text("name") for row in read_table(folder, "category")}
     instances = {
         row.text("token"): row.of("category_token", names, "category")
         for row in read_table(folder, "instance")
     }
-    found: dict[str, Annotation] = {}
     for row in read_table(folder, "sample_annotation"):
         row.of("sample_token", samples, "sample")
         category = row.of("instance_token", instances, "instance")
         if category in categories and row.text("sample_token") in scenes:
-            found[row.text("token")] = _annotation(row, category)
-    return found
-
-
-def _annotation(row: Row, category: str) -> Annotation:
-    size = row.numbers("size", 3)
-    if min(size) <= 0:
-        raise DataError(f"{row.where} has a size of {size}; metres over 0 are needed")
-    return Annotation(
-        where=row.where,
-        sample=row.text("sample_token"),
-        category=category,
-        place=row.transform(),
-        size=size,
-        points=row.whole("num_lidar_pts") + row.whole("num_radar_pts"),
-        previous=row.text("prev"),
-        next=row.text("next"),
-    )
+            annotations.add(row, category)
+    annotations.seal()

@@ -11,17 +11,12 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from av_compress.data.ego_motion import Points, motion_between, outside
 from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
-from av_compress.tasks.base import Box, PointCloud, Sweeps
+from av_compress.tasks.base import TIME_COLUMN, PointCloud, Sweeps
 
-Points = npt.NDArray[np.float32]
 Named = TypeVar("Named")
-
-# x, y, z, intensity, and then the time.
-_TIME = 4
-
 
 # A frame that stands still while the vehicle moves.
 FIXED_FRAME = "odom"
@@ -123,26 +118,8 @@ def merge_sweeps(
     """
     if not sweeps.several:
         return Merged(cloud, 1)
-    young = [one for one in past if age_s(cloud, one) <= sweeps.max_age_s]
-    motions, missing = _motions(cloud, young, transforms, fixed_frame)
-    count = 1 + len(motions)
-    warning = None
-    if missing is not None:
-        way = f"from {fixed_frame!r} to {cloud.frame_id!r}"
-        served = f"{count} of {len(past) + 1} sweeps are served"
-        warning = f"no ego motion {way}: {missing}; {served}"
-    earlier = [_outside(one.points, sweeps.ego_box) for one, _ in motions]
-    total = len(cloud) + sum(map(len, earlier))
-    points = np.zeros((total, _TIME + 1), np.float32)
-    _put(points[: len(cloud)], cloud.points)
-    begin = len(cloud)
-    for (one, motion), kept in zip(motions, earlier):
-        part = points[begin : begin + len(kept)]
-        _put(part, kept)
-        part[:, _TIME] = age_s(cloud, one)
-        motion.move(part)
-        begin += len(kept)
-    return Merged(replace(cloud, points=points), count, warning)
+    kept = [_without_vehicle(one, sweeps) for one in past]
+    return _merge(cloud, kept, transforms, sweeps, fixed_frame)
 
 
 class SweepMerger:
@@ -179,45 +156,62 @@ class SweepMerger:
         """
         if self._past and not follows(cloud, self._past[0], self._sweeps):
             self.clear()
-        merged = merge_sweeps(
-            cloud, tuple(self._past), self._transforms, self._sweeps, self._fixed_frame
-        )
-        self._past.appendleft(cloud)
+        if not self._sweeps.several:
+            return Merged(cloud, 1)
+        merged = _merge(cloud, self._past, self._transforms, self._sweeps, self._fixed_frame)
+        self._past.appendleft(_without_vehicle(cloud, self._sweeps))
         return merged
 
 
-def _motions(
-    cloud: PointCloud, past: Sequence[PointCloud], transforms: Transforms, fixed_frame: str
-) -> tuple[list[tuple[PointCloud, Transform]], NoTransformError | None]:
-    """Return past sweeps with their way to the new one's place, and why some are missing."""
-    if not past:
-        return [], None
-    found: list[tuple[PointCloud, Transform]] = []
+def _merge(
+    cloud: PointCloud,
+    past: Iterable[PointCloud],
+    transforms: Transforms,
+    sweeps: Sweeps,
+    fixed_frame: str,
+) -> Merged:
+    """Do what `merge_sweeps` does with sweeps that have lost the vehicle's own points."""
+    young = [one for one in past if age_s(cloud, one) <= sweeps.max_age_s]
+    moved: list[tuple[PointCloud, Transform]] = []
     missing: NoTransformError | None = None
-    try:
-        back = transforms.lookup(cloud.frame_id, fixed_frame, cloud.stamp_ns)
-    except NoTransformError as error:
-        return [], error
-    for one in past:
+    for one in young:
         try:
-            there = transforms.lookup(fixed_frame, cloud.frame_id, one.stamp_ns)
+            motion = motion_between(
+                transforms, cloud.frame_id, fixed_frame, one.stamp_ns, cloud.stamp_ns
+            )
         except NoTransformError as error:
             missing = missing or error
             continue
-        found.append((one, back @ there))
-    return found, missing
+        moved.append((one, motion))
+    count = 1 + len(moved)
+    warning = None
+    if missing is not None:
+        way = f"from {fixed_frame!r} to {cloud.frame_id!r}"
+        served = f"{count} of {len(young) + 1} sweeps are served"
+        warning = f"no ego motion {way}: {missing}; {served}"
+    return Merged(replace(cloud, points=_joined(cloud, moved)), count, warning)
 
 
-def _outside(points: Points, box: Box | None) -> Points:
-    """Return the points that do not lie in a box, which holds its bounds."""
-    if box is None:
-        return points
-    lower, upper = np.array(box.lower, np.float32), np.array(box.upper, np.float32)
-    inside = ((points[:, :3] >= lower) & (points[:, :3] <= upper)).all(axis=1)
-    return points[~inside]
+def _joined(cloud: PointCloud, moved: Sequence[tuple[PointCloud, Transform]]) -> Points:
+    """Return the points of a cloud and of earlier ones where they are now, with their ages."""
+    total = len(cloud) + sum(len(one) for one, _ in moved)
+    points = np.zeros((total, TIME_COLUMN + 1), np.float32)
+    _put(points[: len(cloud)], cloud.points)
+    begin = len(cloud)
+    for one, motion in moved:
+        part = points[begin : begin + len(one)]
+        _put(part, one.points)
+        part[:, TIME_COLUMN] = age_s(cloud, one)
+        motion.move(part)
+        begin += len(one)
+    return points
+
+
+def _without_vehicle(cloud: PointCloud, sweeps: Sweeps) -> PointCloud:
+    return replace(cloud, points=outside(cloud.points, sweeps.ego_box))
 
 
 def _put(points: Points, measured: Points) -> None:
     """Write x, y, z and intensity, as far as they were measured."""
-    columns = min(_TIME, measured.shape[1])
+    columns = min(TIME_COLUMN, measured.shape[1])
     points[:, :columns] = measured[:, :columns]

@@ -13,21 +13,34 @@ import numpy as np
 
 from av_compress.data.detections import label_info_fields
 from av_compress.data.detections3d import detections3d_to_fields
-from av_compress.data.merging import MergeOptions, merge_clouds
+from av_compress.data.merging import MergeOptions
 from av_compress.data.points import PointOptions, cloud_from_message
 from av_compress.data.sweeps import SweepMerger
 from av_compress.errors import ConfigError
+from av_compress.nodes.cloud_steps import LidarMerging, SweepMerging
 from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.detections import label_info_message
 from av_compress.nodes.detections3d import Detection3DArrayWriter, markers_message
 from av_compress.nodes.motion import Listener, Motion
 from av_compress.nodes.process import run_node
-from av_compress.nodes.roles import Gathered, Gathering, each_alone
+from av_compress.nodes.roles import Gathering, each_alone
 from av_compress.nodes.ros import message_class
 from av_compress.nodes.topics import Advertise, latched_qos
 from av_compress.tasks.base import Detections3D, PointCloud, Sweeps, Task
+from av_compress.tasks.lidar_detection.task import CloudContext
 from av_compress.telemetry.windows import NS_PER_MS, NS_PER_S
 
+# Topic below ~/debug/count -> what of a cloud it counts.
+_COUNTS: Mapping[str, Callable[[CloudContext], int]] = {
+    "points": lambda cloud: cloud.points,
+    "ego_points": lambda cloud: cloud.in_ego_box,
+    "unusable_points": lambda cloud: cloud.unusable,
+    "outside_points": lambda cloud: cloud.counts.outside,
+    "voxels": lambda cloud: cloud.counts.voxels,
+    "surplus_points": lambda cloud: (
+        cloud.counts.surplus_points + cloud.counts.surplus_voxel_points
+    ),
+}
 _SAMPLE_POINTS = 50_000
 _SAMPLE_EXTENT_M = 60.0
 
@@ -44,8 +57,7 @@ class LidarOutputs:
         self._labels = advertise("vision_msgs/LabelInfo", "~/output/label_info", latched_qos())
         self._markers = advertise("visualization_msgs/MarkerArray", "~/debug/markers", 1)
         self._counts = {
-            name: advertise("std_msgs/UInt32", f"~/debug/count/{name}", 1)
-            for name in ("points", "voxels", "surplus_points")
+            name: advertise("std_msgs/UInt32", f"~/debug/count/{name}", 1) for name in _COUNTS
         }
 
     def announce(self, stamp: Any) -> None:
@@ -58,21 +70,21 @@ class LidarOutputs:
         fields = detections3d_to_fields(result, frame.stamp_ns, frame.frame_id)
         self._detections.publish(self._writer.write(fields))
 
-    def publish_debug(self, frame: PointCloud, result: Detections3D, context: Any) -> None:
+    def publish_debug(
+        self, frame: PointCloud, result: Detections3D, context: CloudContext
+    ) -> None:
         """Publish markers and counts, each while somebody subscribes."""
         if self._markers.get_subscription_count() > 0:
             fields = detections3d_to_fields(result, frame.stamp_ns, frame.frame_id)
             self._markers.publish(markers_message(fields, self._class_names))
-        counts = context.counts
-        values = {
-            "points": context.points,
-            "voxels": counts.voxels,
-            "surplus_points": counts.surplus_points + counts.surplus_voxel_points,
-        }
         count = message_class("std_msgs/UInt32")
         for name, publisher in self._counts.items():
             if publisher.get_subscription_count() > 0:
-                publisher.publish(count(data=int(values[name])))
+                publisher.publish(count(data=int(_COUNTS[name](context))))
+
+    def shortfalls(self, context: CloudContext) -> Mapping[str, str]:
+        """Tell where points were lost that should not have been."""
+        return context.shortfalls()
 
 
 class LidarReader:
@@ -93,14 +105,20 @@ class LidarReader:
             sweeps: which sweeps are brought together, as the task says.
             fixed_frame: see `data.sweeps.merge_sweeps`.
             merge: how clouds of several LiDARs are; None where there is one.
-            warn: is told why some are missing.
+            warn: is told of messages of motion that say nothing.
 
         """
-        self._points, self._merge, self._warn = points, merge, warn
+        self._points = points
         self._motion = Motion(warn) if sweeps.several or merge is not None else None
-        self._sweeps = None
+        self._steps: list[LidarMerging | SweepMerging] = []
+        self._frame_id = ""
+        if self._motion is not None and merge is not None:
+            self._frame_id = merge.frame
+            options = replace(merge, ego_box=sweeps.ego_box)
+            self._steps.append(LidarMerging(options, self._motion.transforms))
         if self._motion is not None and sweeps.several:
-            self._sweeps = SweepMerger(sweeps, self._motion.transforms, fixed_frame)
+            merger = SweepMerger(sweeps, self._motion.transforms, fixed_frame)
+            self._steps.append(SweepMerging(merger))
 
     def read(self, message: Any) -> PointCloud:
         """Return the cloud in a PointCloud2."""
@@ -112,13 +130,17 @@ class LidarReader:
 
     def gather(self, frames: Mapping[str, PointCloud]) -> Gathering:
         """Bring together what several LiDARs saw, and the sweeps before it."""
-        gathering = self._merged(frames)
-        if self._sweeps is None:
-            return gathering
-        return replace(
-            gathering,
-            frames=[Gathered(one.slots, self._dense(one.frame)) for one in gathering.frames],
-        )
+        gathering = each_alone(frames)
+        for step in self._steps:
+            gathering = step.gather(gathering)
+        return gathering
+
+    def forget(self) -> None:
+        """Forget the clouds before, and the vehicle's motion."""
+        for step in self._steps:
+            step.forget()
+        if self._motion is not None:
+            self._motion.forget()
 
     def sample_message(self) -> Any:
         """Return a cloud of points all around."""
@@ -127,30 +149,12 @@ class LidarReader:
         points = random.uniform(-1, 1, (_SAMPLE_POINTS, len(names))).astype(np.float32)
         points[:, :2] *= _SAMPLE_EXTENT_M
         points[:, 3:] = 0
-        # No transforms are known yet.
-        frame_id = "" if self._merge is None else self._merge.frame
-        return cloud_message(PointCloud(points, frame_id=frame_id), names)
+        # No transforms are known yet: of several LiDARs it is in the frame that it is wanted in.
+        return cloud_message(PointCloud(points, frame_id=self._frame_id), names)
 
     def listeners(self) -> Sequence[Listener]:
         """Return what tells the vehicle's motion, where clouds are brought together."""
         return () if self._motion is None else self._motion.listeners()
-
-    def _merged(self, frames: Mapping[str, PointCloud]) -> Gathering:
-        if self._merge is None or self._motion is None or not frames:
-            return each_alone(frames)
-        merged = merge_clouds(frames, self._merge, self._motion.transforms)
-        if merged.warning is not None:
-            self._warn(merged.warning)
-        if merged.cloud is None:
-            return Gathering([], merged.refused)
-        return Gathering([Gathered(merged.names, merged.cloud)], merged.refused)
-
-    def _dense(self, cloud: PointCloud) -> PointCloud:
-        assert self._sweeps is not None
-        merged = self._sweeps.merge(cloud)
-        if merged.warning is not None:
-            self._warn(merged.warning)
-        return merged.cloud
 
 
 class LidarDetectorRole:

@@ -18,6 +18,8 @@ from av_compress.data.motion_messages import (
 )
 from av_compress.data.transforms import Transform, Transforms
 
+_ODOMETRY_TOPIC = "~/input/odometry"
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -55,6 +57,16 @@ class SharedTransforms(Transforms):
         with self._lock:
             super().add_static(parent, child, transform)
 
+    def forget(self, child: str) -> None:
+        """See `Transforms.forget`."""
+        with self._lock:
+            super().forget(child)
+
+    def clear(self) -> None:
+        """See `Transforms.clear`."""
+        with self._lock:
+            super().clear()
+
     def lookup(self, target: str, source: str, stamp_ns: int) -> Transform:
         """See `Transforms.lookup`."""
         with self._lock:
@@ -73,16 +85,21 @@ class Motion:
         """Hear nothing yet.
 
         Args:
-            warn: is told of transforms that are none.
+            warn: is told of transforms that are none, and of sources that are left out.
 
         """
         self.transforms = SharedTransforms()
-        self._messages = MotionMessages(self.transforms, warn)
+        self._messages = MotionMessages(self.transforms, _ODOMETRY_TOPIC, warn, warn)
+
+    def forget(self) -> None:
+        """Forget what was heard, but for what never changes; not while messages are heard."""
+        self.transforms.clear()
+        self._messages.forget()
 
     def listeners(self) -> list[Listener]:
         """Return what is to be heard."""
         return [
-            Listener("~/input/odometry", ODOMETRY, False, self._messages.odometry),
+            Listener(_ODOMETRY_TOPIC, ODOMETRY, False, self._messages.odometry),
             Listener(TF_TOPIC, TF, False, self._messages.tf),
             Listener(TF_STATIC_TOPIC, TF, True, self._messages.tf_static),
         ]

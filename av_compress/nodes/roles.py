@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from av_compress.nodes.motion import Listener
@@ -34,11 +34,13 @@ class Gathered:
     Attributes:
         slots: whose messages are in it.
         frame: as the pipeline takes it.
+        notes: what about -> why less is in it than could be.
 
     """
 
     slots: Sequence[str]
     frame: Any
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class EachAlone:
     def gather(self, frames: Mapping[str, Any]) -> Gathering:
         """Return each slot's frame for itself."""
         return each_alone(frames)
+
+    def forget(self) -> None:
+        """Do nothing: no frame has to do with another."""
 
     def listeners(self) -> Sequence[Listener]:
         """Return that it hears nothing else."""

@@ -9,6 +9,7 @@ a sample through everything; activate subscribes; deactivate and cleanup free wh
 from __future__ import annotations
 
 import gc
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,7 +28,14 @@ from av_compress.nodes.parameters import declare_parameters, read_parameters
 from av_compress.nodes.ros import message_class
 from av_compress.nodes.session import Channel, Outputs, Reader, ServingSession
 from av_compress.nodes.telemetry_output import DebugTimes, DiagnosticsOutput
-from av_compress.nodes.topics import Advertise, below, latched_qos, sensor_qos, topic_below
+from av_compress.nodes.throttle import QUIET_S, Throttle
+from av_compress.nodes.topics import (
+    Advertise,
+    below,
+    latched_listener_qos,
+    sensor_qos,
+    topic_below,
+)
 from av_compress.nodes.worker import LatestWinsWorker
 from av_compress.tasks.base import Task
 from av_compress.telemetry.batches import BatchMonitor
@@ -35,6 +43,8 @@ from av_compress.telemetry.monitor import Monitor
 
 # tf comes in many small messages: as deep as tf2's own listener.
 _MANY_MESSAGES = 100
+# Warnings that differ by numbers alone are one and the same; numbers in names are not such.
+_NUMBER = re.compile(r"\b\d[\d.]*(e[-+]?\d+)?\b")
 
 
 class Role(Protocol):
@@ -76,7 +86,7 @@ class Role(Protocol):
         Args:
             task: the bundle's.
             parameters: of the node.
-            warn: logs what a user should know, at most once a second.
+            warn: logs what a user should know, the same at most once a second.
 
         Raises:
             ConfigError: parameters and task do not go together.
@@ -119,6 +129,7 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
         self._serving: _Serving | None = None
         self._ending = False
         self.doom: str | None = None
+        self._throttle = Throttle(QUIET_S)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         declare_parameters(self, role.name)
 
@@ -269,6 +280,9 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             for outputs in serving.outputs:
                 outputs.announce(self.get_clock().now().to_msg())
             serving.batches.forget()
+            # The reader is the worker's while that is at work, be it with a frame of before.
+            self._pause(serving.worker)
+            serving.reader.forget()
             serving.worker.resume()
             stack.callback(self._pause, serving.worker)
             for slot in serving.channels:
@@ -314,15 +328,14 @@ class ServingNode(LifecycleNode):  # type: ignore[misc]
             message_class(listener.kind),
             listener.topic,
             listener.receive,
-            latched_qos() if listener.latched else _MANY_MESSAGES,
+            latched_listener_qos() if listener.latched else _MANY_MESSAGES,
         )
         stack.callback(self.destroy_subscription, subscription)
 
     def _warn(self, text: str) -> None:
-        # Held back by real time, which simulated time may not follow.
-        self.get_logger().warning(
-            text, throttle_duration_sec=1.0, throttle_time_source_type=self._steady
-        )
+        # One that is told once must not be lost since another was told just before.
+        if self._throttle.passes(_NUMBER.sub("#", text)):
+            self.get_logger().warning(text)
 
     def _give_up(self, reason: str) -> None:
         """Be told, in the worker's thread, that nothing can be served by this process any more."""

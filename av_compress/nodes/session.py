@@ -10,14 +10,13 @@ from itertools import islice
 from typing import Any, Protocol
 
 import rclpy
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 
 from av_compress.engines.cuda import CudaError
 from av_compress.engines.pipeline import Pipeline
 from av_compress.errors import AvCompressError, FrameError
 from av_compress.nodes.motion import Listener
 from av_compress.nodes.roles import Gathered, Gathering
+from av_compress.nodes.throttle import QUIET_S, Throttle
 from av_compress.telemetry.batches import BatchMonitor
 from av_compress.telemetry.monitor import Monitor
 from av_compress.telemetry.spans import SpanRecorder
@@ -44,9 +43,12 @@ class Outputs(Protocol):
 
         """
 
+    def shortfalls(self, context: Any) -> Mapping[str, str]:
+        """Return what about -> why the model was told less of a frame than it should."""
+
 
 class Reader(Protocol):
-    """How a configured node reads its inputs; `read` is the worker's thread's alone."""
+    """How a configured node reads its inputs; the worker's thread's while that is at work."""
 
     def read(self, message: Any) -> Any:
         """Return the frame in a message; FrameError where there is none."""
@@ -56,6 +58,9 @@ class Reader(Protocol):
 
     def gather(self, frames: Mapping[str, Any]) -> Gathering:
         """Make what is served of frames that were read together: slot -> frame."""
+
+    def forget(self) -> None:
+        """Forget what was read and heard: what comes next has nothing to do with it."""
 
     def sample_message(self) -> Any:
         """Return a message such as the node receives, to warm up with."""
@@ -142,11 +147,7 @@ class ServingSession:
         self._clock = clock
         self._logger = logger
         self._give_up = give_up
-        # Reports of bad messages are held back by real time, which simulated time may not follow.
-        self._throttle: dict[str, Any] = {
-            "throttle_duration_sec": 1.0,
-            "throttle_time_source_type": Clock(clock_type=ClockType.STEADY_TIME),
-        }
+        self._throttle = Throttle(QUIET_S)
 
     @property
     def description(self) -> str:
@@ -169,6 +170,8 @@ class ServingSession:
             _, failures = self._serve(dict(islice(samples.items(), size)))
             for error in failures.values():
                 raise error
+            # No sample may be brought together with the next, nor with what comes from outside.
+            self._reader.forget()
 
     def serve(self, items: Mapping[str, Any]) -> None:
         """Serve a message of each slot; what goes wrong is counted and reported, never raised."""
@@ -178,6 +181,7 @@ class ServingSession:
         for one in served:
             for slot in one.gathered.slots:
                 self._channels[slot].monitor.processed(one.spans_of(slot))
+            self._note(one)
         self._batches.served(sum(len(one.gathered.slots) for one in served))
         for one in served:
             self._show(one)
@@ -248,7 +252,18 @@ class ServingSession:
         self._channels[slot].monitor.failed(reason)
         whose = f" of {slot}" if slot else ""
         how = "" if known else ", unexpectedly"
-        self._logger.error(f"message{whose} skipped{how}: {reason}", **self._throttle)
+        if self._throttle.passes((slot, "skipped")):
+            self._logger.error(f"message{whose} skipped{how}: {reason}")
+
+    def _note(self, one: _Served) -> None:
+        shortfalls = self._channels[one.first].outputs.shortfalls(one.context)
+        notes = {**one.gathered.notes, **shortfalls}
+        if notes:
+            for slot in one.gathered.slots:
+                self._channels[slot].monitor.degraded("; ".join(notes.values()))
+        for about, text in notes.items():
+            if self._throttle.passes((one.first, about)):
+                self._logger.warning(text)
 
     def _show(self, one: _Served) -> None:
         channel = self._channels[one.first]
@@ -256,8 +271,8 @@ class ServingSession:
             channel.times.publish(one.spans_of(one.first))
             channel.outputs.publish_debug(one.gathered.frame, one.result, one.context)
         except Exception as error:
-            if rclpy.ok():
-                self._logger.error(f"debug output failed: {error!r}", **self._throttle)
+            if rclpy.ok() and self._throttle.passes((one.first, "debug")):
+                self._logger.error(f"debug output failed: {error!r}")
 
 
 def _for_all(gathered: Sequence[Gathered], error: Exception) -> dict[str, Exception]:

@@ -28,6 +28,17 @@ def latched_qos() -> Any:
     return QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
 
+def latched_listener_qos() -> Any:
+    """Return the QoS to hear what others latch, each a message of its own.
+
+    As deep as tf2's own listener: of all publishers together, no more than `depth` are kept until
+    they are taken, and with one for each sensor most of /tf_static would be lost.
+    """
+    from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+
+    return QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
 def below(advertise: Advertise, slot: str) -> Advertise:
     """Advertise what is the node's own (`~/...`) below a slot's name; `""`: where it is."""
     if not slot:

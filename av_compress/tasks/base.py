@@ -200,7 +200,7 @@ class FrameNeeds:
     @property
     def sweep_columns(self) -> Sequence[str]:
         """The columns that a single sweep brings: of several, the time is told by their ages."""
-        return self.columns[:_TIME_COLUMN] if self.sweeps.several else self.columns
+        return self.columns[:TIME_COLUMN] if self.sweeps.several else self.columns
 
     @property
     def noun(self) -> str:
@@ -209,7 +209,7 @@ class FrameNeeds:
 
 
 # Of a cloud's points: behind x, y, z and intensity.
-_TIME_COLUMN = 4
+TIME_COLUMN = 4
 
 FRAME_NOUNS: Mapping[type[Any], str] = {ImageFrame: "image", PointCloud: "point cloud"}
 IMAGES = FrameNeeds(ImageFrame)

@@ -72,6 +72,7 @@ class Counts:
         dropped: thrown away because a newer one came first.
         failed: could not be decoded or served.
         deadline_misses: of the processed ones, published after the deadline.
+        degraded: of the processed ones, made of less than could be, such as fewer sweeps.
 
     """
 
@@ -80,6 +81,7 @@ class Counts:
     dropped: int = 0
     failed: int = 0
     deadline_misses: int = 0
+    degraded: int = 0
 
     def clear(self) -> None:
         """Count from zero again."""
@@ -136,6 +138,7 @@ class Monitor:
         self._clock_jumps = 0
         self._input_since = steady_clock()
         self._last_failure = ""
+        self._last_note = ""
         self._last: Mapping[str, int] = {}
         self._slow_since: int | None = None
 
@@ -156,6 +159,12 @@ class Monitor:
         with self._lock:
             self._last_failure = reason
             self._count("failed")
+
+    def degraded(self, note: str) -> None:
+        """Count a processed frame that was made of less than could be; `note` says why."""
+        with self._lock:
+            self._last_note = note
+            self._count("degraded")
 
     def processed(self, spans: Mapping[str, int]) -> None:
         """Count a frame whose result was published.
@@ -199,6 +208,7 @@ class Monitor:
                     self._missing_deadlines,
                     self._dropping,
                     self._failing,
+                    self._degrading,
                 )
                 if (condition := judge()) is not None
             ]
@@ -298,6 +308,15 @@ class Monitor:
         if failed == 0:
             return None
         return Level.WARN, f"{failed} bad frames, the last: {self._last_failure}"
+
+    def _degrading(self) -> Condition | None:
+        recent = self._recent_counts()
+        if recent.degraded == 0:
+            return None
+        return Level.WARN, (
+            f"{recent.degraded} of {recent.processed} results were made of less than could be, "
+            f"the last: {self._last_note}"
+        )
 
     def _recent_counts(self) -> Counts:
         generations = self._recent.recent()

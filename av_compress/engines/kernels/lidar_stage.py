@@ -30,6 +30,7 @@ class _Begun:
 
     points: int
     in_ego_box: int
+    unusable: int
 
 
 def why_not(task: LidarDetection) -> str | None:
@@ -108,8 +109,8 @@ class LidarStage:
         self._voxels.launch(kept.points, inputs[self._tensors.voxels], cells, stream)
         if self._numbers is not None:
             self._numbers.launch(cells, indices, stream)
-        return _Begun(len(frame), kept.in_ego_box)
+        return _Begun(len(frame), kept.in_ego_box, kept.unusable)
 
     def finish(self, begun: _Begun) -> CloudContext:
         """Return what became of the points, now that the device has counted them."""
-        return CloudContext(begun.points, begun.in_ego_box, self._voxels.collect())
+        return CloudContext(begun.points, begun.in_ego_box, begun.unusable, self._voxels.collect())

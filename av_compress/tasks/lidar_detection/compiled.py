@@ -135,9 +135,7 @@ def _write(values, count, origins, codes, out, number):
                 out[number, point, channel] = values[point, axis] - origin
         else:
             _distances(values, count, out, number, channel)
-    for point in range(count, out.shape[1]):
-        for channel in range(codes.shape[0]):
-            out[number, point, channel] = np.float32(0.0)
+    out[number, count:] = np.float32(0.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")

@@ -22,6 +22,9 @@ from av_compress.tasks.lidar_detection.points import Selected, checked, select
 from av_compress.tasks.lidar_detection.suppression import best_first, drop_unusable, suppress
 from av_compress.tensors import Tensors, TensorSpec
 
+# Of a cloud's points: what is lost of less is not worth a word.
+_FEW = 0.01
+
 
 @dataclass(frozen=True)
 class CloudContext:
@@ -30,13 +33,32 @@ class CloudContext:
     Attributes:
         points: how many the cloud had.
         in_ego_box: how many of them lay in the ego box, and were dropped.
+        unusable: how many had values that the model cannot be told, and lie nowhere; they are
+            among `counts.outside`.
         counts: what became of the others.
 
     """
 
     points: int
     in_ego_box: int
+    unusable: int
     counts: Counts
+
+    def shortfalls(self) -> dict[str, str]:
+        """Return what about -> why the model was told much less than was measured."""
+        lost, few = self.counts.surplus_voxel_points, _FEW * self.points
+        found = {}
+        if self.unusable > few:
+            found["points"] = (
+                f"{self.unusable} of {self.points} points have a NaN, an infinite or too large "
+                "value, and are not told to the model"
+            )
+        if lost > few:
+            found["voxels"] = (
+                f"{lost} of {self.points} points lie in voxels for which there was no room beside "
+                f"{self.counts.voxels} others (max_voxels)"
+            )
+        return found
 
 
 class LidarDetection(DetectionTask[LidarDetectionConfig]):
@@ -138,7 +160,7 @@ class LidarDetection(DetectionTask[LidarDetectionConfig]):
         """
         kept = self.select(frame)
         tensors, counts = self._encoder(kept.points, out)
-        return Prepared(tensors, CloudContext(len(frame), kept.in_ego_box, counts))
+        return Prepared(tensors, CloudContext(len(frame), kept.in_ego_box, kept.unusable, counts))
 
     def select(self, frame: PointCloud) -> Selected:
         """Return the points that are read, as they are read.
