@@ -17,7 +17,6 @@ from helpers_sweeps import SINGLE_TASK, START_NS, TASK, write_age_bundle
 
 helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "tf2_msgs.msg")
 
-from rcl_interfaces.msg import Log
 from sensor_msgs.msg import PointCloud2, PointField
 from test_node_lidar_detector import DETECTIONS, NAME, POINTS
 from vision_msgs.msg import Detection3DArray
@@ -89,12 +88,12 @@ def test_times_are_of_the_unit_and_clock_that_are_named(activate, probe, paramet
 
 
 def test_times_of_another_clock_are_refused_with_the_parameters_that_help(activate, probe):
-    logs = probe.collect(Log, "/rosout", 100)
+    logs = probe.logs()
     activate(**{"points.time": ["when"]})
     clouds = probe.publisher(PointCloud2, POINTS)
     clouds.publish(timed("<f8", [NOW_S, NOW_S]))
     told = "set points.time_unit or points.clock to what it is"
-    probe.until(lambda: any(told in one.msg for one in logs), told)
+    probe.told(told, logs)
 
 
 def test_rings_are_read_from_the_field_that_is_named():
@@ -121,9 +120,9 @@ def test_any_field_may_hold_the_intensity(activate, name):
     activate(**{"points.intensity": [name]})
 
 
-def test_sweeps_without_a_frame_that_stands_still_are_refused(start, probe, tmp_path, capfd):
+def test_sweeps_without_a_frame_that_stands_still_are_refused(start, probe, tmp_path):
     several = write_age_bundle(tmp_path / "several")
     start(**{"bundle_path": str(several), "motion.fixed_frame": ""})
     assert not probe.change_state(NAME, "configure")
     told = "parameter motion.fixed_frame is empty, but the bundle's model takes 3 sweeps together"
-    probe.until(lambda: told in capfd.readouterr().err, told)
+    probe.told(told, probe.logs())
