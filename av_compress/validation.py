@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -49,7 +49,13 @@ def load_schema(name: str) -> dict[str, Any]:
     return schema
 
 
-def validate(value: Any, schema_name: str, where: str, root: str = "") -> None:
+def validate(
+    value: Any,
+    schema_name: str,
+    where: str,
+    root: str = "",
+    named: Callable[[str], str] = str,
+) -> None:
     """Check `value` against the published schema `schema_name`.
 
     Stricter than JSON Schema in two points: 3.0 is no integer, and NaN is no number.
@@ -57,8 +63,9 @@ def validate(value: Any, schema_name: str, where: str, root: str = "") -> None:
     Args:
         value: JSON values, as parsed from YAML or JSON.
         schema_name: a schema of `av_compress/schema`, without `.schema.json`.
-        where: the file or section, to begin the message with.
+        where: the file or section, to begin the message with; empty: the keys say it.
         root: the key under which `value` stands in its file, to begin key paths with.
+        named: what people call the key at a path such as `topics[0]`.
 
     Raises:
         ConfigError: names every key that is wrong, its value, and what is allowed.
@@ -67,9 +74,8 @@ def validate(value: Any, schema_name: str, where: str, root: str = "") -> None:
     validator = _VALIDATOR(load_schema(schema_name))
     errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
     if errors:
-        raise ConfigError(
-            f"{where}: " + "; ".join(_explain(_deepest(error), root) for error in errors)
-        )
+        reasons = [_explain(_deepest(error), root, named) for error in errors]
+        raise ConfigError(f"{where}: " * bool(where) + "; ".join(reasons))
 
 
 def _read(name: str) -> Any:
@@ -109,8 +115,8 @@ def _deepest(error: ValidationError) -> ValidationError:
     return error
 
 
-def _explain(error: Any, root: str) -> str:
-    key = _key_path(error.absolute_path, root)
+def _explain(error: Any, root: str, named: Callable[[str], str]) -> str:
+    key = named(_key_path(error.absolute_path, root))
     name = str(error.validator)
     if name == "additionalProperties":
         return _unknown_keys(error, key)
@@ -149,6 +155,9 @@ def _allowed(error: Any) -> str:
         return _show(error.validator_value)
     if error.validator == "uniqueItems":
         return "items that differ"
+    if error.validator == "pattern" and "title" in schema:
+        # Not everybody reads patterns.
+        return str(schema["title"])
     words = []
     if "type" in schema:
         kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]

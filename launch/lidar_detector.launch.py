@@ -9,11 +9,14 @@ ros2 launch av_compress lidar_detector.launch.py bundle:=DIR lidars:=front,rear 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 from av_compress.nodes.launching import common_arguments, make_node, start
+from av_compress.nodes.parameter_files import full_name, sensor_names
 from av_compress.nodes.topics import listed, remap_each
 
 NAME = "lidar_detector"
@@ -38,14 +41,14 @@ def topic_arguments() -> list[DeclareLaunchArgument]:
             "input_points",
             default_value="",
             description="Topic of clouds (sensor_msgs/PointCloud2) to detect in, e.g. "
-            "/sensing/lidar/points; of several LiDARs one for each and in the same order, "
-            "separated by commas; by default the node's own",
+            "/sensing/lidar/points; of several LiDARs one for each, separated by commas, in the "
+            "order of lidars:= or of what param_path says; by default the node's own",
         ),
         DeclareLaunchArgument(
             "input_odometry",
             default_value="~/input/odometry",
-            description="Topic of the vehicle's odometry (nav_msgs/Odometry), where sweeps are "
-            "brought together and tf does not tell the motion",
+            description="Topic of the vehicle's odometry (nav_msgs/Odometry), where sweeps or "
+            "the clouds of several LiDARs are brought together and tf does not tell the motion",
         ),
         DeclareLaunchArgument(
             "output_detections",
@@ -67,12 +70,16 @@ def describe(context: LaunchContext) -> list[object]:
         return LaunchConfiguration(argument).perform(context)
 
     lidars = listed(value("lidars"))
+    pushed = context.launch_configurations.get("ros_namespace", "")
+    node = full_name(pushed, value("namespace"), value("node_name"))
+    # Of the parameter file, too: input_points names the topics of these.
+    names = sensor_names(value("lidars"), Path(value("param_path")), "merge.lidars", node, NAME)
     points = listed(value("input_points"))
     parameters: dict[str, object] = {"merge.lidars": lidars} if lidars else {}
     if value("merge_frame"):
         parameters["merge.frame"] = value("merge_frame")
     remappings = [
-        *remap_each(lidars or [""], {"input_points": "input/points"}, {"input_points": points}),
+        *remap_each(names or [""], {"input_points": "input/points"}, {"input_points": points}),
         ("~/input/odometry", LaunchConfiguration("input_odometry")),
         ("~/output/detections", LaunchConfiguration("output_detections")),
         ("~/output/label_info", LaunchConfiguration("output_label_info")),

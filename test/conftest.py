@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from pathlib import Path
+
+from helpers_domain import claim_domain, from_on
 
 # Test processes run side by side; each keeps to a thread or two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,9 +18,11 @@ ROOT = Path(__file__).parent.parent
 
 # Before rclpy is imported anywhere: discovery stays on this machine, and processes that run tests
 # at the same time do not hear each other. Set whatever was set before: the workers of one run
-# inherit their controller's environment. 0 to 101 are safe on every system.
+# inherit their controller's environment.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+_domain, _holder = claim_domain(from_on(os.getpid()))
+atexit.register(_holder.close)
+os.environ["ROS_DOMAIN_ID"] = str(_domain)
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds_shm_profile.xml")
 

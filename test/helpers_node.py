@@ -74,6 +74,18 @@ class Probe:
         self.node.create_subscription(kind, topic, received.append, qos)
         return received
 
+    def logs(self) -> list[Any]:
+        """Return a list that what nodes log is added to, with what they logged before."""
+        from rcl_interfaces.msg import Log
+        from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+
+        latched = QoSProfile(depth=1000, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        return self.collect(Log, "/rosout", latched)
+
+    def told(self, text: str, logs: list[Any]) -> None:
+        """Spin until a node has logged a text."""
+        self.until(lambda: any(text in one.msg for one in logs), f"word of {text!r}")
+
     def publisher(self, kind: Any, topic: str, qos: Any = 1) -> Any:
         """Return a publisher that a subscriber has been matched to."""
         publisher = self.node.create_publisher(kind, topic, qos)

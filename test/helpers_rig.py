@@ -23,6 +23,7 @@ from helpers_sweeps import (
 )
 
 from av_compress.data.bag_writer import BagWriter
+from av_compress.data.merging import MergeOptions, merge_clouds
 from av_compress.data.motion_messages import MotionMessages
 from av_compress.data.points import PointOptions, cloud_from_message
 from av_compress.data.transforms import Transforms
@@ -36,6 +37,12 @@ MOUNTS = {
 }
 FRONT, REAR, ROOF = (f"/{name}/points" for name in MOUNTS)
 NUMBERS = {name: 100 * number for number, name in enumerate(MOUNTS)}
+BASE = MergeOptions("base")
+# 10 Hz, for longer than a node remembers transforms; the rear LiDAR comes 30 ms later.
+TIMES = [round(0.1 * n, 2) for n in range(110)]
+RIG = {"front": TIMES, "rear": [round(one + 0.03, 2) for one in TIMES]}
+MOVING = tuple(n / 10 for n in range(112))
+SHORT = {name: times[:8] for name, times in RIG.items()}
 
 
 def held(name: str, index: int) -> np.ndarray:
@@ -109,3 +116,16 @@ def seen(name: str, place: Sequence[float], then: float, newest: float) -> np.nd
     """Return where a LiDAR sees a place that `newest` has in the vehicle's frame, float64 [3]."""
     moved = np.linalg.inv(matrix(pose(newest))) @ matrix(pose(then)) @ matrix(MOUNTS[name])
     return (np.linalg.inv(moved) @ np.array([*place, 1.0]))[:3]
+
+
+def merged(path: Path, *together: dict[str, int], merge: MergeOptions = BASE) -> list[PointCloud]:
+    """Return what merge_clouds makes of clouds that are named: topic -> number."""
+    clouds, transforms = recorded(path)
+    return [
+        merge_clouds({t: clouds[t][i] for t, i in one.items()}, merge, transforms).cloud
+        for one in together
+    ]
+
+
+def both(count: int) -> list[dict[str, int]]:
+    return [{FRONT: index, REAR: index} for index in range(count)]

@@ -8,7 +8,7 @@ The vehicle drives a curve. Its LiDAR sits askew, a metre ahead and two up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,6 +221,11 @@ TASK = {
     "score_threshold": 0.05,
     "nms": {"type": "none"},
 }
+# The same of single sweeps, whose points bring their times along.
+SINGLE_TASK = {
+    **TASK,
+    "input": {key: part for key, part in TASK["input"].items() if key != "sweeps"},
+}
 
 
 def age_detector() -> bytes:
@@ -261,10 +266,10 @@ def age_detector() -> bytes:
     return model.SerializeToString()
 
 
-def write_age_bundle(root: Path) -> Path:
+def write_age_bundle(root: Path, config: Mapping[str, Any] = TASK) -> Path:
     model = age_detector()
     (root / "cpu").mkdir(parents=True)
     (root / "cpu/model.onnx").write_bytes(model)
-    task = LidarDetection.from_config(TASK).config()
+    task = LidarDetection.from_config(config).config()
     (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
     return root

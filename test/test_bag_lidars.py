@@ -6,63 +6,45 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from helpers_data import frames
-from helpers_lidar_node import TASK, cell_detector, write_cell_bundle
 from helpers_rig import (
+    BASE,
     FRONT,
+    MOVING,
     REAR,
+    RIG,
     ROOF,
+    SHORT,
+    TIMES,
+    both,
     held,
     in_base,
+    merged,
     recorded,
-    seen,
     write_held,
     write_rig,
 )
 from helpers_sweeps import (
     KIND,
     ODOMETRY,
-    START_NS,
-    age_detector,
-    messages,
     stamp,
-    write_age_bundle,
 )
-from helpers_sweeps import TASK as AGE_TASK
 
-from av_compress.build.recipe import load_recipe
-from av_compress.build.samples import open_samples
-from av_compress.cli.main import main
 from av_compress.data.bag_clouds import CloudSource
 from av_compress.data.bag_motion import MotionOptions
 from av_compress.data.bag_sources import bring_together
 from av_compress.data.bag_writer import BagWriter
 from av_compress.data.bags import BagClouds
-from av_compress.data.images import stamp_of
 from av_compress.data.merging import MergeOptions, merge_clouds
 from av_compress.data.points import PointOptions
-from av_compress.data.sources import open_source
 from av_compress.data.sweeps import SweepMerger
-from av_compress.errors import ConfigError, DataError, DataWarning, FrameError
-from av_compress.tasks.base import IMAGES, PointCloud, Sweeps
-from av_compress.tasks.registry import make_task
-from av_compress.validation import load_schema
-
-NEEDS = make_task(AGE_TASK).frame_needs
-SINGLE = replace(NEEDS, columns=NEEDS.columns[:4], sweeps=Sweeps())
-BASE = MergeOptions("base")
-# 10 Hz, for longer than a node remembers transforms; the rear LiDAR comes 30 ms later.
-TIMES = [round(0.1 * n, 2) for n in range(110)]
-RIG = {"front": TIMES, "rear": [round(one + 0.03, 2) for one in TIMES]}
-MOVING = tuple(n / 10 for n in range(112))
-SHORT = {name: times[:8] for name, times in RIG.items()}
+from av_compress.errors import DataError, DataWarning, FrameError
+from av_compress.tasks.base import PointCloud, Sweeps
 
 
 def opened(
@@ -76,19 +58,6 @@ def opened(
     lidars = [BagClouds(path, topic, points) for topic in topics]
     options = MotionOptions(fixed_frame=merge.fixed_frame, **motion)
     return bring_together(path, lidars, sweeps or Sweeps(), options, merge)
-
-
-def merged(path: Path, *together: dict[str, int], merge: MergeOptions = BASE) -> list[PointCloud]:
-    """Return what merge_clouds makes of clouds that are named: topic -> number."""
-    clouds, transforms = recorded(path)
-    return [
-        merge_clouds({t: clouds[t][i] for t, i in one.items()}, merge, transforms).cloud
-        for one in together
-    ]
-
-
-def both(count: int) -> list[dict[str, int]]:
-    return [{FRONT: index, REAR: index} for index in range(count)]
 
 
 @pytest.fixture(scope="module", params=["tf.mcap", "odometry.db3", "odometry"])
@@ -285,7 +254,7 @@ def test_times_without_motion_are_merged_as_if_the_vehicle_stood_and_told(tmp_pa
     for words in (
         # At 0.43 s the motion is still continued.
         "3 of 8 clouds are merged as if the vehicle had stood still between the LiDARs' stamps",
-        "no ego motion from 'odom' (fixed_frame) to 'base'",
+        "no ego motion from 'odom' (source.fixed_frame) to 'base'",
         "known until 0.130 s before that time only",
         "record /tf",
     ):
@@ -328,7 +297,7 @@ def test_a_lidar_without_a_place_is_refused_with_what_to_record(tmp_path: Path):
         with pytest.raises(DataError) as caught:
             opened(path, topics=topics)
         for words in (
-            f"the place of {REAR} ('rear') in 'base' (frame) is not known",
+            f"the place of {REAR} ('rear') in 'base' (source.frame) is not known",
             "no transform connects 'rear' with 'base'",
             "record /tf_static",
         ):
@@ -341,213 +310,11 @@ def test_clouds_that_are_never_near_are_refused(tmp_path: Path):
     with pytest.raises(DataError) as caught:
         opened(path)
     for words in (
-        f"none of the 3 clouds of {REAR} goes with one of {FRONT} within 0.1 s (max_apart_s)",
+        f"none of the 3 clouds of {REAR} goes with one of {FRONT} within 0.1 s ",
+        "(source.max_apart_s)",
         "the closest two are 1.600 s apart",
         "clocks synchronised?",
     ):
         assert words in str(caught.value)
     with pytest.warns(DataWarning, match="of 5 clouds 1 hold 2, 4 hold 1"):
         opened(path, merge=replace(BASE, max_apart_s=1.6)).close()
-
-
-def source_config(**more: object) -> dict[str, object]:
-    config = {"type": "bag", "path": "bag", "topics": [FRONT, REAR], "frame": "base", **more}
-    return {key: value for key, value in config.items() if value is not None}
-
-
-@pytest.mark.parametrize(
-    ("more", "says"),
-    [
-        ({"frame": None}, r"source\.frame: is missing: .* such as base_link"),
-        ({"topics": [FRONT]}, r"source: topics: \[.*\] is not allowed; allowed: .* 2 items"),
-        ({"topics": [FRONT, FRONT]}, r"source: topics: .* allowed: items that differ"),
-        ({"topics": None}, r"source\.frame: goes with .* several LiDARs \(topics\)"),
-        ({"topics": None, "frame": None, "max_apart_s": 1}, r"source\.max_apart_s: goes with"),
-        ({"topic": FRONT}, r"source\.topic: goes with one topic"),
-        ({"max_apart_s": -0.1}, r"source: max_apart_s: -0\.1 is not allowed"),
-        ({"topics": None, "frame": None, "odometry": ODOMETRY}, r"point clouds of one$"),
-    ],
-)
-def test_keys_that_do_not_go_together_are_refused(tmp_path: Path, more, says):
-    write_rig(tmp_path / "bag", SHORT)
-    with pytest.raises(ConfigError, match=says):
-        open_source(source_config(**more), tmp_path, SINGLE)
-
-
-def test_defaults_are_the_nodes():
-    variants = load_schema("source")["allOf"]
-    (bag,) = (
-        one["then"]["properties"] for one in variants if "topics" in one["then"]["properties"]
-    )
-    node = load_schema("lidar_detector")["$defs"]["parameters"]["properties"]
-    apart_ms = node["merge"]["properties"]["max_apart_ms"]["default"]
-    assert bag["max_apart_s"]["default"] == BASE.max_apart_s == apart_ms / 1000
-    fixed = node["motion"]["properties"]["fixed_frame"]["default"]
-    assert (
-        bag["fixed_frame"]["default"] == BASE.fixed_frame == MotionOptions().fixed_frame == fixed
-    )
-
-
-def test_what_does_not_go_with_the_task_is_refused(tmp_path: Path):
-    write_rig(tmp_path / "bag", SHORT)
-    with pytest.raises(ConfigError, match=r"source\.topics: .*, the task takes images"):
-        open_source(source_config(), tmp_path, IMAGES)
-    with pytest.raises(ConfigError, match=r"source\.fixed_frame: is empty, .* 3 sweeps together"):
-        open_source(source_config(fixed_frame=""), tmp_path, NEEDS)
-    open_source(source_config(fixed_frame=""), tmp_path, SINGLE).close()
-
-
-def test_topics_that_are_no_clouds_are_refused_by_name(tmp_path: Path):
-    write_rig(tmp_path / "bag", SHORT)
-    with pytest.raises(DataError, match=rf"has no topic /side; it has: {FRONT} .*{REAR} "):
-        open_source(source_config(topics=[FRONT, "/side"]), tmp_path, SINGLE)
-    with pytest.raises(DataError, match=r"topic /tf of bag .* is no point cloud"):
-        open_source(source_config(topics=[FRONT, "/tf"]), tmp_path, SINGLE)
-    with pytest.raises(DataError, match=r"no messages of type nav_msgs/Odometry on /odom"):
-        open_source(source_config(odometry="/odom"), tmp_path, SINGLE)
-    with BagWriter(tmp_path / "pictures") as writer:
-        writer.write_image("/camera", frames(1)[0])
-    with pytest.raises(DataError, match=rf"has no topic {FRONT}"):
-        open_source(source_config(path="pictures"), tmp_path, SINGLE)
-
-
-@pytest.mark.parametrize("task", [TASK, AGE_TASK], ids=["one sweep", "three sweeps"])
-def test_a_build_calibrates_on_what_is_served(tmp_path: Path, task):
-    path = write_rig(tmp_path / "bag", RIG, moving=MOVING, odometry=True)
-    (tmp_path / "model.onnx").write_bytes(cell_detector() if task is TASK else age_detector())
-    source = source_config(odometry=ODOMETRY, max_apart_s=0.05)
-    calibration = {"source": source, "samples": 6}
-    content = {"model": "model.onnx", "task": task, "calibration": calibration, "gate": None}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
-    needs = make_task(task).frame_needs
-    _, transforms = recorded(path)
-    want = merged(path, *both(len(TIMES)))
-    if needs.sweeps.several:
-        merger = SweepMerger(needs.sweeps, transforms)
-        want = [merger.merge(one).cloud for one in want]
-    with ExitStack() as stack:
-        samples = open_samples(load_recipe(tmp_path / "recipe.yaml"), needs, stack).calibration
-        found = list(samples.frames("test"))
-        assert len(found) == 6
-        for index, frame in zip(samples.indices, found):
-            columns = frame.points.shape[1]
-            np.testing.assert_array_equal(frame.points, want[index].points[:, :columns])
-
-
-# In the vehicle's frame, in the middles of cells of 1 m.
-THINGS = {"front": (8.5, 2.5, 0.0), "rear": (3.5, -4.5, 0.0)}
-
-
-def write_things(path: Path) -> Path:
-    """Write a drive past things that each LiDAR sees one of; both see a third.
-
-    They are where they are at the time of the newest cloud, which is the rear LiDAR's; its fourth
-    is lost.
-    """
-
-    def cloud(writer: BagWriter, name: str, index: int, second: float) -> None:
-        alone = name == "front" and index == 3
-        newest = second + 0.03 * (name == "front" and not alone)
-        points = np.zeros(126, KIND)
-        for place, part in zip((THINGS[name], (12.5, 0.5, 0.0)), np.split(points, 2)):
-            part["x"], part["y"], part["z"] = seen(name, place, second, newest)
-        writer.write_cloud(f"/{name}/points", points, stamp(second), name)
-
-    rear = [one for one in SHORT["rear"] if one != 0.33]
-    return write_rig(path, {"front": SHORT["front"], "rear": rear}, cloud=cloud, odometry=True)
-
-
-def test_a_replay_detects_in_the_vehicles_frame_what_any_lidar_sees(tmp_path: Path, capsys):
-    path = write_things(tmp_path / "bag")
-    bundle = write_cell_bundle(tmp_path / "bundle")
-    command = ["replay", str(path), "--bundle", str(bundle), "--output", str(tmp_path / "out")]
-    command += ["--reference", str(bundle), "--topic", FRONT, "--topic", REAR, "--frame", "base"]
-    assert main([*command, "--odometry", ODOMETRY, "--max-apart-s", "0.05"]) == 0
-    (told,) = capsys.readouterr().err.strip().splitlines()
-    assert told.startswith("av-compress replay: warning: bag bag")
-    assert "of 8 clouds 7 hold 2, 1 hold 1 of 2 LiDARs" in told
-    found = [one for topic, one in messages(tmp_path / "out") if topic == f"{FRONT}/detections"]
-    assert len(found) == 8
-    # The recorder writes messages a millisecond apart: the later of two is the rear LiDAR's.
-    for index, one in enumerate(found):
-        assert one.header.frame_id == "base"
-        second = 0.1 * index + (0.0 if index == 3 else 0.03)
-        assert stamp_of(one.header) == stamp(second)
-        centers = {
-            (round(hit.bbox.center.position.x, 4), round(hit.bbox.center.position.y, 4))
-            for hit in one.detections
-        }
-        # The front LiDAR's clouds that are alone see what it sees.
-        want = {THINGS["front"][:2], (12.5, 0.5)} | ({THINGS["rear"][:2]} if index != 3 else set())
-        assert centers == want
-    times = bag_times(tmp_path / "out", f"{FRONT}/detections")
-    rears = bag_times(path, REAR)
-    assert [one for index, one in enumerate(times) if index != 3] == rears
-    assert times[3] == bag_times(path, FRONT)[3]
-    assert min(times) > START_NS
-
-
-def bag_times(path: Path, topic: str) -> list[int]:
-    from av_compress.data.ros_types import rosbags
-
-    with rosbags("rosbag2").Reader(path) as reader:
-        return [time for one, time, _ in reader.messages() if one.topic == topic]
-
-
-def test_a_replay_brings_merged_clouds_together_over_time(tmp_path: Path, capsys):
-    path = write_rig(tmp_path / "bag", SHORT)
-    bundle = write_age_bundle(tmp_path / "bundle")
-    command = ["replay", str(path), "--bundle", str(bundle), "--output", str(tmp_path / "out")]
-    assert main([*command, "--topic", FRONT, "--topic", REAR, "--frame", "base"]) == 0
-    assert capsys.readouterr().err == ""
-    _, transforms = recorded(path)
-    merger = SweepMerger(NEEDS.sweeps, transforms)
-    made = [merger.merge(one).cloud for one in merged(path, *both(8))]
-    found = [one for topic, one in messages(tmp_path / "out") if topic == f"{FRONT}/detections"]
-    for one, cloud in zip(found, made, strict=True):
-        inside = (np.abs(cloud.points[:, :2]) < 32).all(1) & (np.abs(cloud.points[:, 2]) < 4)
-        oldest: dict[tuple[float, float], float] = {}
-        for x, y, _, _, age in cloud.points[inside]:
-            cell = (np.floor(x) + 0.5, np.floor(y) + 0.5)
-            oldest[cell] = max(oldest.get(cell, 0.0), age)
-        scores = {
-            (hit.bbox.center.position.x, hit.bbox.center.position.y): (
-                hit.results[0].hypothesis.score
-            )
-            for hit in one.detections
-        }
-        assert scores == pytest.approx({cell: age for cell, age in oldest.items() if age > 0.05})
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--topic", FRONT, "--topic", REAR], "source.frame: is missing"),
-        (["--topic", FRONT, "--topic", FRONT, "--frame", "base"], f"twice: {FRONT}, {FRONT}"),
-        (["--topic", FRONT, "--frame", "base"], "source.frame: goes with"),
-        (["--topic", FRONT, "--topic", "/side", "--frame", "base"], "has no topic /side"),
-        (
-            ["--topic", FRONT, "--topic", REAR, "--frame", "base", "--max-apart-s", "nan"],
-            "max_apart_s is nan; allowed",
-        ),
-        (["--topic", FRONT, "--topic", REAR, "--frame", "map"], f"the place of {FRONT} ('front')"),
-    ],
-)
-def test_a_replay_refuses_in_one_line(tmp_path: Path, capsys, options, says):
-    path = write_rig(tmp_path / "bag", SHORT)
-    bundle = write_cell_bundle(tmp_path / "bundle")
-    assert main(["replay", str(path), "--bundle", str(bundle), *options]) != 0
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert says in line
-
-
-def test_other_verbs_read_merged_clouds_of_bags_alone(tmp_path: Path, capsys):
-    path = write_rig(tmp_path / "bag", SHORT)
-    bundle = str(write_cell_bundle(tmp_path / "bundle"))
-    merge = ["--topic", FRONT, "--topic", REAR, "--frame", "base"]
-    command = ["benchmark", bundle, "--iterations", "2", "--seconds", "0", "--data"]
-    assert main([*command, str(path), *merge]) == 0
-    capsys.readouterr()
-    for option, value in (("--frame", "base"), ("--max-apart-s", "0.1")):
-        assert main([*command, str(tmp_path / "bundle"), option, value]) == 2
-        assert f"{option} goes with a bag (--data BAG)" in capsys.readouterr().err

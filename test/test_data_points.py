@@ -295,6 +295,7 @@ def test_whatever_comes_is_a_cloud_or_refused(fields, data, sizes, big, channels
         ({"channels": 7}, "channels is 7"),
         ({"time_unit": "min"}, "time_unit is 'min'; allowed: s, ms, us, ns"),
         ({"clock": "wall"}, "clock is 'wall'"),
+        ({"ring": (), "channels": 6}, "no field is named for ring, nor is it among the zeros"),
         ({"zeros": ("x", "ring")}, "zeros names x; allowed: intensity, time, ring"),
     ],
 )

@@ -89,6 +89,14 @@ def test_every_argument_has_a_description(launch):
         assert ("default_value" in given) == (name not in REQUIRED), name
 
 
+def test_arguments_say_what_several_lidars_need():
+    found = calls(launch_file("lidar_detector"), "DeclareLaunchArgument")
+    said = {call.args[0].value: ast.literal_eval(keywords(call)["description"]) for call in found}
+    assert "of several LiDARs one for each" in said["input_points"]
+    assert "in the order of lidars:= or of what param_path says" in said["input_points"]
+    assert "the clouds of several LiDARs" in said["input_odometry"]
+
+
 @pytest.mark.parametrize("launch", ARGUMENTS)
 def test_every_argument_is_used(launch):
     text = launch_file(launch).read_text() + SHARED.read_text()

@@ -41,6 +41,12 @@ from av_compress.tasks.lidar_detection import LidarDetection
 NAME = "lidar_detector"
 POINTS = f"/{NAME}/input/points"
 DETECTIONS = f"/{NAME}/output/detections"
+POINT_PARAMETERS = {
+    **{name: [name] for name in ("intensity", "time", "ring")},
+    "time_unit": "auto",
+    "clock": "stamp",
+    "zeros": [""],
+}
 
 
 @pytest.fixture
@@ -164,7 +170,7 @@ def test_clouds_without_points_are_served(activate, probe):
 def test_how_many_sweeps_are_brought_together_is_the_bundles_alone(start, probe):
     parameters = {
         "motion": {"fixed_frame": "map"},
-        "points": {"intensity": ["intensity"], "time": ["time"], "zeros": [""]},
+        "points": POINT_PARAMETERS,
         "merge": {"lidars": [""]},
     }
     encoder = {"type": "voxels", "features": "centerpoint"}

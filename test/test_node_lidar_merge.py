@@ -28,6 +28,7 @@ from av_compress.nodes.lidar_detector import LidarDetectorRole
 
 NAME = "lidar_detector"
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+NAMES = "is not allowed; allowed: a name of letters, digits and single underscores"
 FOREVER_MS = 1000.0
 # The LiDARs on the vehicle, as x, y and yaw.
 FRONT, REAR = (2.0, 1.0, 0.0), (-1.0, 0.0, math.pi)
@@ -99,21 +100,7 @@ def centers(message: Detection3DArray) -> list[tuple[float, float]]:
     return sorted((round(place.x, 3), round(place.y, 3)) for place in places)
 
 
-class Log:
-    """What was written to stderr; it comes a moment after what it tells of."""
-
-    def __init__(self, probe: Probe, capfd) -> None:
-        self.probe, self.capfd, self.text = probe, capfd, ""
-
-    def expect(self, text: str) -> None:
-        def told() -> bool:
-            self.text += self.capfd.readouterr().err
-            return text in self.text
-
-        self.probe.until(told, f"word of {text!r}")
-
-
-def test_two_clouds_become_one_in_the_vehicles_frame(activate, probe, capfd):
+def test_two_clouds_become_one_in_the_vehicles_frame(activate, probe):
     labels = probe.collect(LabelInfo, f"/{NAME}/output/label_info", LATCHED)
     diagnostics = probe.collect(DiagnosticArray, "/diagnostics")
     node = activate()
@@ -126,7 +113,7 @@ def test_two_clouds_become_one_in_the_vehicles_frame(activate, probe, capfd):
     assert (answer.header.stamp.sec, answer.header.stamp.nanosec) == (5, 20_000_000)
     assert centers(answer) == [(3.5, 2.5), (6.5, -1.5)]
     # No odometry came: the 20 ms between the two are told.
-    Log(probe, capfd).expect("no ego motion from 'odom' to 'base_link'")
+    probe.told("no ego motion from 'odom' to 'base_link'", probe.logs())
 
     def degraded() -> bool:
         return all(
@@ -145,12 +132,15 @@ def test_two_clouds_become_one_in_the_vehicles_frame(activate, probe, capfd):
         probe.until(lambda: node.monitor(name).totals().processed == 2, name)  # noqa: B023
         totals = node.monitor(name).totals()
         assert (totals.received, totals.processed, totals.failed) == (2, 2, 0)
-    diagnostics.clear()
-    probe.until(lambda: diagnostics, "diagnostics")
+
+    def batches_of_2() -> list[str]:
+        pairs = diagnostics[-1].status[2].values if diagnostics else []
+        return [pair.value for pair in pairs if pair.key == "batches_of_2"]
+
+    # Counted after the clouds are.
+    probe.until(lambda: batches_of_2() == ["2"], "a report of two batches")
     names = [status.name for status in diagnostics[-1].status]
     assert names == [f"{NAME}: front", f"{NAME}: rear", f"{NAME}: all inputs"]
-    values = {pair.key: pair.value for pair in diagnostics[-1].status[2].values}
-    assert values["batches_of_2"] == "2"
 
 
 def test_a_silent_lidar_costs_the_other_the_window_alone(activate, probe):
@@ -166,7 +156,7 @@ def test_a_silent_lidar_costs_the_other_the_window_alone(activate, probe):
     probe.until(told, "a report of the silent one")
 
 
-def test_a_lidar_without_a_place_is_counted_and_the_other_served(activate, probe, capfd):
+def test_a_lidar_without_a_place_is_counted_and_the_other_served(activate, probe):
     node = activate()
     rig = Rig(probe, node, front=FRONT)
     rig.send("rear", 5.0, (-4.5, -2.5))
@@ -176,7 +166,7 @@ def test_a_lidar_without_a_place_is_counted_and_the_other_served(activate, probe
     probe.until(lambda: node.monitor("front").totals().processed == 1, "count")
     assert node.monitor("rear").totals().failed == 1
     told = "message of rear skipped: no transform connects 'rear' with 'base_link'"
-    Log(probe, capfd).expect(told)
+    probe.told(told, probe.logs())
     # Once its place is known, it is there again.
     rig.place(front=FRONT, rear=REAR)
     rig.send("rear", 6.0, (-7.5, 1.5))
@@ -194,20 +184,20 @@ def test_clouds_of_which_none_has_a_place_are_counted(activate, probe):
     assert not rig.received
 
 
-def test_each_lidars_faults_are_logged_whatever_the_other_s(activate, probe, capfd):
+def test_each_lidars_faults_are_logged_whatever_the_other_s(activate, probe):
     node = activate(**{"merge.arrival_window_ms": 5.0})
     rig = Rig(probe, node, front=FRONT)
-    log = Log(probe, capfd)
+    logs = probe.logs()
     message = cloud_message(cloud(5.0, frame="front"))
     message.point_step = 3
     for _ in range(3):
         rig.publishers["front"].publish(message)
         rig.send("rear", 5.0, (-4.5, -2.5))
-    log.expect("message of rear skipped: no transform connects")
-    log.expect("message of front skipped: field x of the point cloud ends at byte 4")
+    probe.told("message of rear skipped: no transform connects", logs)
+    probe.told("message of front skipped: field x of the point cloud ends at byte 4", logs)
 
 
-def test_a_cloud_that_is_none_leaves_the_other(activate, probe, capfd):
+def test_a_cloud_that_is_none_leaves_the_other(activate, probe):
     node = activate()
     rig = Rig(probe, node, front=FRONT, rear=REAR)
     message = cloud_message(cloud(5.0, frame="rear"))
@@ -216,17 +206,34 @@ def test_a_cloud_that_is_none_leaves_the_other(activate, probe, capfd):
     rig.send("front", 5.0, (1.5, 1.5))
     assert centers(rig.answer()) == [(3.5, 2.5)]
     probe.until(lambda: node.monitor("rear").totals().failed == 1, "failure")
-    Log(probe, capfd).expect("message of rear skipped: field x of the point cloud ends at byte 4")
+    probe.told("message of rear skipped: field x of the point cloud ends at byte 4", probe.logs())
 
 
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"merge.lidars": ["front", "front"]}, "names a LiDAR twice: front, front"),
+        (
+            {"merge.lidars": ["front", "front"]},
+            '.merge.lidars: ["front", "front"] is not allowed; allowed: items that differ',
+        ),
+        ({"merge.lidars": ["rear", "front-left"]}, f'.merge.lidars[1]: "front-left" {NAMES}'),
+        ({"merge.lidars": ["/sensing/front"]}, f'.merge.lidars[0]: "/sensing/front" {NAMES}'),
+        ({"merge.lidars": ["rear", "rear_"]}, f'.merge.lidars[1]: "rear_" {NAMES}'),
         ({"merge.frame": ""}, "merge.frame is empty"),
     ],
 )
-def test_what_cannot_be_merged_is_refused(start, probe, capfd, parameters, says):
+def test_what_cannot_be_merged_is_refused(start, probe, parameters, says):
     start(**parameters)
     assert not probe.change_state(NAME, "configure")
-    Log(probe, capfd).expect(says)
+    probe.told(says, probe.logs())
+
+
+def test_an_unknown_motion_is_said_by_an_empty_frame_and_told_no_more(activate, probe):
+    rig = Rig(probe, activate(**{"motion.fixed_frame": ""}), front=FRONT, rear=REAR)
+    rig.send("rear", 5.02, (-7.5, 1.5))
+    rig.send("front", 5.0, (1.5, 1.5))
+    assert centers(rig.answer()) == [(3.5, 2.5), (6.5, -1.5)]
+    logs = probe.logs()
+    probe.told("loaded bundle", logs)
+    probe.spin_for(0.3)
+    assert not any("no ego motion" in one.msg for one in logs)

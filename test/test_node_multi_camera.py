@@ -382,7 +382,10 @@ def test_one_camera_is_enough(activate, probe):
     [
         ({"cameras": [""]}, "parameter cameras names none"),
         ({"cameras": ["front", "front"]}, "items that differ"),
-        ({"cameras": ["front/left"]}, "front/left"),
+        (
+            {"cameras": ["front/left"]},
+            '.cameras[0]: "front/left" is not allowed; allowed: a name of letters, digits and ',
+        ),
         ({"cameras": ["front__left"]}, "front__left"),
         ({"cameras": ["9th"]}, "9th"),
     ],

@@ -80,6 +80,11 @@ def test_every_parameter_says_what_it_is(spec):
         assert spec.schema["minimum"] < spec.schema["maximum"]
 
 
+def test_the_node_of_clouds_speaks_of_no_images():
+    for spec in parameter_specs("lidar_detector"):
+        assert "image" not in spec.schema["description"].lower(), spec.name
+
+
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_the_parameter_file_holds_every_parameter_with_its_default(schema):
     specs = parameter_specs(schema)

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from av_compress.data.base import FrameSource, RecordedSource
@@ -41,7 +42,7 @@ def add_frame_arguments(group: argparse._ArgumentGroup, otherwise: str = "") -> 
 
 
 def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
-    """Declare --topic, --intensity, and what brings clouds together, of bags."""
+    """Declare --topic, what says how clouds are read, and what brings them together, of bags."""
     group.add_argument(
         "--topic",
         action="append",
@@ -54,6 +55,27 @@ def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="FIELD",
         help="field of a bag's point clouds that holds the intensity (default intensity); none: "
         "the model is told zeros",
+    )
+    group.add_argument(
+        "--time-field",
+        metavar="FIELD",
+        help="field that holds a point's time, likewise, where the model is told one and sweeps "
+        "are not brought together (default time, t, timestamp or time_stamp)",
+    )
+    group.add_argument(
+        "--time-unit",
+        metavar="s|ms|us|ns",
+        help="of that time (default s where it is a float, ns where an integer)",
+    )
+    group.add_argument(
+        "--clock",
+        metavar="stamp|epoch",
+        help="what that time counts from: the cloud's stamp (default) or the epoch",
+    )
+    group.add_argument(
+        "--ring-field",
+        metavar="FIELD",
+        help="field that holds a point's ring, likewise (default ring)",
     )
     group.add_argument(
         "--frame",
@@ -81,9 +103,28 @@ def add_topic_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-# Of --topic and what goes with it, those that are named as a bag's keys in a recipe are.
-_SAME_KEYS = ("frame", "max_apart_s", "fixed_frame", "odometry")
-_BAG_ARGUMENTS = ("topic", "intensity", *_SAME_KEYS)
+# Keys of a bag in a recipe, and the options that are the same.
+_OPTIONS = {
+    "topic": "--topic",
+    "topics": "--topic given several times",
+    "frame": "--frame",
+    "max_apart_s": "--max-apart-s",
+    "fixed_frame": "--fixed-frame",
+    "odometry": "--odometry",
+    "fields.intensity": "--intensity",
+    "fields.time": "--time-field",
+    "fields.ring": "--ring-field",
+    "fields.time_unit": "--time-unit",
+    "fields.clock": "--clock",
+}
+# Of the keys below `fields`, those that name no field.
+_SETTINGS = ("time_unit", "clock")
+_NUMBER = re.compile(r"\[\d+\]")
+
+
+def _argument(option: str) -> str:
+    """Return where argparse keeps an option."""
+    return option.removeprefix("--").replace("-", "_")
 
 
 def open_topic(args: argparse.Namespace, path: Path, needs: FrameNeeds) -> RecordedSource:
@@ -100,18 +141,48 @@ def open_topic(args: argparse.Namespace, path: Path, needs: FrameNeeds) -> Recor
 
     """
     from av_compress.data.bag_sources import open_bag
+    from av_compress.validation import validate
 
-    config = {key: value for key in _SAME_KEYS if (value := getattr(args, key)) is not None}
-    topics = args.topic or []
-    if len(topics) > 1:
-        config["topics"] = topics
-    elif topics:
-        config["topic"] = topics[0]
-    if args.intensity == _NO_FIELD:
-        config["fields"] = {"intensity": (), "zeros": ("intensity",)}
-    elif args.intensity is not None:
-        config["fields"] = {"intensity": (args.intensity,)}
-    return open_bag(path, config, needs)
+    config = {"type": "bag", "path": str(path), **_bag_keys(args)}
+    fields = [name for key, name in _given(args) if key.startswith("fields.")]
+    names = {**_OPTIONS, "fields": ", ".join(fields)}
+
+    def named(key: str) -> str:
+        return names.get(_NUMBER.sub("", key), key)
+
+    validate(config, "source", "", named=named)
+    return open_bag(path, config, needs, named)
+
+
+def _given(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return keys of a bag and options, of those that are given."""
+    return [
+        (key, option)
+        for key, option in _OPTIONS.items()
+        if key != "topics" and getattr(args, _argument(option)) is not None
+    ]
+
+
+def _bag_keys(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the options are as keys of a bag in a recipe."""
+    keys: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    for key, option in _given(args):
+        section, _, field = key.rpartition(".")
+        value = getattr(args, _argument(option))
+        if not section:
+            keys[key] = value
+        elif field in _SETTINGS:
+            fields[field] = value
+        elif value == _NO_FIELD:
+            fields[field] = []
+            fields.setdefault("zeros", []).append(field)
+        else:
+            fields[field] = [value]
+    topics = keys.pop("topic", [])
+    if topics:
+        keys |= {"topics": topics} if len(topics) > 1 else {"topic": topics[0]}
+    return {**keys, "fields": fields} if fields else keys
 
 
 def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
@@ -136,9 +207,8 @@ def open_frames(args: argparse.Namespace, needs: FrameNeeds) -> FrameSource:
     bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").is_file()
     if images is not None and not annotations:
         raise UsageError("--images goes with annotations in COCO form (--data FILE.json)")
-    for name in _BAG_ARGUMENTS:
-        if getattr(args, name) is not None and not bag:
-            raise UsageError(f"--{name.replace('_', '-')} goes with a bag (--data BAG)")
+    for _, option in _given(args) if not bag else ():
+        raise UsageError(f"{option} goes with a bag (--data BAG)")
     if bag:
         return open_topic(args, path, needs)
     if annotations:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from av_compress.data.bag_clouds import CloudStep, StampedClouds
 from av_compress.data.bag_motion import BagMotion, CloudHeader
+from av_compress.data.keys import Naming, in_recipe
 from av_compress.data.merging import MergeOptions, ego_motion, merge_clouds
 from av_compress.data.motion_messages import ODOMETRY
 from av_compress.data.pairing import closest_s, pair_stamps
@@ -27,7 +28,11 @@ class BagLidars(CloudStep):
     """
 
     def __init__(
-        self, lidars: Sequence[StampedClouds], options: MergeOptions, motion: BagMotion
+        self,
+        lidars: Sequence[StampedClouds],
+        options: MergeOptions,
+        motion: BagMotion,
+        named: Naming = in_recipe,
     ) -> None:
         """Find what goes together.
 
@@ -38,6 +43,7 @@ class BagLidars(CloudStep):
             lidars: of one bag, at least two; the first leads.
             options: how clouds become one.
             motion: what the bag tells of the LiDARs' places and the vehicle's motion.
+            named: what errors and warnings call the keys of a source.
 
         Raises:
             DataError: the place of a LiDAR is not known, or none of its clouds goes with one of
@@ -46,6 +52,7 @@ class BagLidars(CloudStep):
         """
         super().__init__(lidars[0])
         self._lidars, self._options, self._motion = tuple(lidars), options, motion
+        self._named = named
         names = ", ".join(one.topic for one in lidars[1:])
         self.description += f", merged with {names} in {options.frame}"
         # Of each LiDAR, the clouds that have no place, and why.
@@ -143,8 +150,8 @@ class BagLidars(CloudStep):
             assert header is not None
             raise DataError(
                 f"{self.description}: the place of {lidar.topic} ({header.frame_id!r}) in "
-                f"{frame!r} (frame) is not known: {found[first]}; record /tf_static beside the "
-                "clouds, and /tf where a LiDAR moves on the vehicle"
+                f"{frame!r} ({self._named('frame')}) is not known: {found[first]}; record "
+                "/tf_static beside the clouds, and /tf where a LiDAR moves on the vehicle"
             )
         return found
 
@@ -162,8 +169,8 @@ class BagLidars(CloudStep):
             hint = "" if nearest is None else f": the closest two are {nearest:.3f} s apart"
             raise DataError(
                 f"{self.description}: none of the {len(lidar)} clouds of {lidar.topic} goes with "
-                f"one of {self.topic} within {self._options.max_apart_s:g} s (max_apart_s){hint}; "
-                "are the LiDARs' clocks synchronised?"
+                f"one of {self.topic} within {self._options.max_apart_s:g} s "
+                f"({self._named('max_apart_s')}){hint}; are the LiDARs' clocks synchronised?"
             )
 
     def _tell_missing(self) -> None:
@@ -197,12 +204,14 @@ class BagLidars(CloudStep):
             if (missing := self._motion_missing(index)) is not None
         ]
         if reasons:
+            fixed_frame = self._named("fixed_frame")
             self._warn(
                 f"{len(reasons)} of {len(self)} clouds are merged as if the vehicle had stood "
                 f"still between the LiDARs' stamps: no ego motion from "
-                f"{self._options.fixed_frame!r} (fixed_frame) to {self._options.frame!r}: "
+                f"{self._options.fixed_frame!r} ({fixed_frame}) to {self._options.frame!r}: "
                 f"{reasons[0]}; record /tf beside the clouds, or a topic of type {ODOMETRY} and "
-                "name it (odometry); an empty fixed_frame says that the motion is not known"
+                f"name it ({self._named('odometry')}); an empty {fixed_frame} says that "
+                "the motion is not known"
             )
 
     def _motion_missing(self, index: int) -> NoTransformError | None:

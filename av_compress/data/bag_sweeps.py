@@ -9,6 +9,7 @@ from itertools import takewhile
 
 from av_compress.data.bag_clouds import CloudSource, CloudStep
 from av_compress.data.bag_motion import BagMotion, MotionOptions
+from av_compress.data.keys import Naming, in_recipe
 from av_compress.data.motion_messages import ODOMETRY
 from av_compress.data.sweeps import merge_sweeps, sweeps_before
 from av_compress.data.transforms import NoTransformError
@@ -24,7 +25,12 @@ class BagSweeps(CloudStep):
     """
 
     def __init__(
-        self, source: CloudSource, sweeps: Sweeps, motion: BagMotion, options: MotionOptions
+        self,
+        source: CloudSource,
+        sweeps: Sweeps,
+        motion: BagMotion,
+        options: MotionOptions,
+        named: Naming = in_recipe,
     ) -> None:
         """Find out what can be brought together.
 
@@ -36,6 +42,7 @@ class BagSweeps(CloudStep):
             sweeps: which are brought together.
             motion: what the bag tells of the vehicle's motion.
             options: what it was told by.
+            named: what errors call the keys of a source.
 
         Raises:
             DataError: no two sweeps of the bag can be brought together.
@@ -43,6 +50,7 @@ class BagSweeps(CloudStep):
         """
         super().__init__(source)
         self._sweeps, self._motion, self._options = sweeps, motion, options
+        self._named = named
         self._held: dict[int, PointCloud] = {}
         self._judge()
         self.description += f", {sweeps.count} sweeps brought together"
@@ -145,6 +153,7 @@ class BagSweeps(CloudStep):
         return (
             f"no sweep can be brought to another, and the model wants {self._sweeps.count} "
             "together (task.input.sweeps.count): no ego motion from "
-            f"{self._options.fixed_frame!r} (fixed_frame): {reason}; record /tf and /tf_static "
-            f"beside the clouds, or a topic of type {ODOMETRY} and name it (odometry){hint}"
+            f"{self._options.fixed_frame!r} ({self._named('fixed_frame')}): {reason}; record /tf "
+            f"and /tf_static beside the clouds, or a topic of type {ODOMETRY} and name it "
+            f"({self._named('odometry')}){hint}"
         )

@@ -30,6 +30,10 @@ FrameT = TypeVar("FrameT", ImageFrame, PointCloud)
 _STORAGE_SUFFIXES = (".mcap", ".db3")
 
 
+class SeveralTopicsError(DataError):
+    """A bag has several topics that fit, and none was named."""
+
+
 class RawMessage(NamedTuple):
     """A message as it lies in a bag.
 
@@ -118,6 +122,7 @@ class BagFrames(Generic[FrameT]):
             kind: what its messages hold.
 
         Raises:
+            SeveralTopicsError: no topic is named, and several are of that kind.
             DataError: no bag, a damaged or empty bag, no such topic, or one of another kind.
             MissingExtraError: the rosbags library is not installed.
 
@@ -333,7 +338,7 @@ def _only_topic(
         raise DataError(f"bag {path} has no {kind.noun} topic; it has: {there}{note}")
     if len(fitting) > 1:
         names = ", ".join(topic.name for topic in fitting)
-        raise DataError(
+        raise SeveralTopicsError(
             f"bag {path} has {len(fitting)} {kind.noun} topics: {names}; name one of them"
         )
     return fitting[0]

@@ -56,6 +56,7 @@ class PointOptions:
         time_unit: of the time; None: seconds where it is a float, nanoseconds where an integer.
         clock: whether times count from the message's stamp or from the epoch.
         zeros: channels after z that are zeros where the message has no such field.
+        time_keys: what users set `time_unit` and `clock` by; errors say so.
 
     """
 
@@ -66,6 +67,7 @@ class PointOptions:
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     clock: Literal["stamp", "epoch"] = "stamp"
     zeros: Sequence[str] = ()
+    time_keys: str = "time_unit or clock"
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -85,10 +87,18 @@ class PointOptions:
                 f"zeros names {', '.join(sorted(foreign))}; "
                 f"allowed: {', '.join(CHANNELS[_PLACE:])}"
             )
+        for channel in CHANNELS[_PLACE : self.channels]:
+            if not self.names(channel) and channel not in self.zeros:
+                raise ConfigError(f"no field is named for {channel}, nor is it among the zeros")
 
     def names(self, channel: str) -> Sequence[str]:
         """Return the names of the field that a channel may be in."""
         return (channel,) if channel in CHANNELS[:_PLACE] else getattr(self, channel)
+
+    def first_names(self) -> tuple[str, ...]:
+        """Return the fields of a message that has what is read, each once; x, y and z lead."""
+        named = (self.names(channel) for channel in CHANNELS[: self.channels])
+        return tuple(dict.fromkeys(names[0] for names in named if names))
 
 
 @dataclass(frozen=True)
@@ -236,7 +246,7 @@ def _ages(
     if farthest > _MOST_APART_S:
         raise FrameError(
             f"field {source.name} of the point cloud, read as {unit} since the {options.clock}, "
-            f"lies {farthest:.6g} s from the stamp; set time_unit or clock to what it is"
+            f"lies {farthest:.6g} s from the stamp; set {options.time_keys} to what it is"
         )
     return ages
 

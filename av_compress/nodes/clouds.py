@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import array
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,14 @@ from av_compress.tasks.base import PointCloud
 _FLOAT32 = 7  # sensor_msgs/PointField
 
 
-def cloud_message(cloud: PointCloud) -> Any:
-    """Return a sensor_msgs/PointCloud2 whose fields are the cloud's columns, all float32."""
+def cloud_message(cloud: PointCloud, names: Sequence[str] = CHANNELS) -> Any:
+    """Return a sensor_msgs/PointCloud2 whose fields are the cloud's columns, all float32.
+
+    Args:
+        cloud: what is sent.
+        names: of the fields.
+
+    """
     field = message_class("sensor_msgs/PointField")
     points = np.ascontiguousarray(cloud.points, np.float32)
     count, columns = points.shape
@@ -31,7 +38,7 @@ def cloud_message(cloud: PointCloud) -> Any:
         width=count,
         fields=[
             field(name=name, offset=4 * index, datatype=_FLOAT32, count=1)
-            for index, name in enumerate(CHANNELS[:columns])
+            for index, name in enumerate(names[:columns])
         ],
         is_bigendian=sys.byteorder == "big",
         point_step=4 * columns,

@@ -144,12 +144,13 @@ class LidarReader:
 
     def sample_message(self) -> Any:
         """Return a cloud of points all around."""
+        names = self._points.first_names()
         random = np.random.default_rng(0)
-        points = random.uniform(-1, 1, (_SAMPLE_POINTS, 6)).astype(np.float32)
+        points = random.uniform(-1, 1, (_SAMPLE_POINTS, len(names))).astype(np.float32)
         points[:, :2] *= _SAMPLE_EXTENT_M
         points[:, 3:] = 0
         # No transforms are known yet: of several LiDARs it is in the frame that it is wanted in.
-        return cloud_message(PointCloud(points, frame_id=self._frame_id))
+        return cloud_message(PointCloud(points, frame_id=self._frame_id), names)
 
     def listeners(self) -> Sequence[Listener]:
         """Return what tells the vehicle's motion, where clouds are brought together."""
@@ -181,7 +182,8 @@ class LidarDetectorRole:
         """Return what reads clouds of as many sweeps as the task wants.
 
         Raises:
-            ConfigError: LiDARs are named twice, or a frame that is needed is not.
+            ConfigError: a frame that is needed is not named, or channels are to be zeros that are
+                none.
 
         """
         needs = task.frame_needs
@@ -191,13 +193,7 @@ class LidarDetectorRole:
                 f"{needs.sweeps.count} sweeps together: name a frame that stands still, such as "
                 "odom"
             )
-        fields = parameters["points"]
-        points = PointOptions(
-            channels=len(needs.sweep_columns),
-            intensity=_named(fields["intensity"]),
-            time=_named(fields["time"]),
-            zeros=_named(fields["zeros"]),
-        )
+        points = _point_options(parameters["points"], len(needs.sweep_columns))
         fixed_frame, merge = parameters["motion"]["fixed_frame"], _merge_options(parameters)
         return LidarReader(points, needs.sweeps, fixed_frame, merge, warn)
 
@@ -208,11 +204,23 @@ class LidarDetectorRole:
         return LidarOutputs(advertise, task)
 
 
+def _point_options(section: Mapping[str, Any], channels: int) -> PointOptions:
+    unit = section["time_unit"]
+    return PointOptions(
+        channels=channels,
+        intensity=_named(section["intensity"]),
+        time=_named(section["time"]),
+        ring=_named(section["ring"]),
+        time_unit=None if unit == "auto" else unit,
+        clock=section["clock"],
+        zeros=_named(section["zeros"]),
+        time_keys="points.time_unit or points.clock",
+    )
+
+
 def _merge_options(parameters: Mapping[str, Any]) -> MergeOptions | None:
     section = parameters["merge"]
     lidars = _named(section["lidars"])
-    if len(set(lidars)) < len(lidars):
-        raise ConfigError(f"parameter merge.lidars names a LiDAR twice: {', '.join(lidars)}")
     if not lidars:
         return None
     if not section["frame"]:
