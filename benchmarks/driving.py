@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
+from av_compress.engines.bundle import load_bundle
 from av_compress.engines.pipeline import Pipeline
 from av_compress.nodes.lifecycle import LifecycleClient
 
@@ -265,6 +266,55 @@ def drive(*drives: Drive) -> list[Latencies]:
         for index, one in enumerate(drives, 1)
     }
     return run_at_once(works, AROUND_S + max(one.seconds for one in drives))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What servers add to their model.
+
+    Attributes:
+        bare_ms: median of the bare preprocess + run + postprocess.
+        runs: server -> from publish to received detections.
+
+    """
+
+    bare_ms: float
+    runs: Mapping[str, Latencies]
+
+    def overhead_ms(self, name: str) -> float:
+        """Return by how much a server's median exceeds the bare model's."""
+        return round(self.runs[name].median_ms - self.bare_ms, 3)
+
+    def ratio(self, name: str) -> float:
+        """Return a server's overhead, that of the plain node being 1."""
+        return round(self.overhead_ms(name) / self.overhead_ms("plain_node"), 3)
+
+    def figures(self, name: str) -> dict[str, Any]:
+        """Return JSON values; the ratio is that of the server `name`."""
+        return {
+            "bare_median_ms": self.bare_ms,
+            "overhead_median_ms": {one: self.overhead_ms(one) for one in self.runs},
+            "ratio_to_plain_node": self.ratio(name),
+            "runs": {one: asdict(run) for one, run in self.runs.items()},
+        }
+
+    def show(self) -> None:
+        """Print a line for each server."""
+        for name, run in self.runs.items():
+            overhead = self.overhead_ms(name)
+            print(f"{name:24} median {run.median_ms:7.2f} ms, overhead {overhead:7.2f} ms")
+
+
+def compare(
+    contestants: Mapping[str, Contestant], sensor: Sensor, frame: Any, bundle: Path, seconds: float
+) -> Comparison:
+    """Measure the bare pipeline of a bundle on a frame, and servers of it one after the other."""
+    pipeline = load_bundle(bundle).open_pipeline()
+    bare_ms = measure_bare(pipeline, frame, seconds, sensor.rate_hz)
+    runs = {
+        name: drive(Drive(one, sensor, bundle, seconds))[0] for name, one in contestants.items()
+    }
+    return Comparison(bare_ms, runs)
 
 
 def _measure(one: Drive, all_ready: Callable[[], object]) -> Latencies:

@@ -30,8 +30,8 @@ from driving import (
     Drive,
     Latencies,
     Sensor,
+    compare,
     drive,
-    measure_bare,
     ours,
     plain,
 )
@@ -77,33 +77,25 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each run")
     args = parser.parse_args()
-    bundle = load_bundle(args.bundle)
     cloud = PointCloud(sweep(args.data))
-    bare_ms = measure_bare(bundle.open_pipeline(), cloud, args.seconds, RATE_HZ)
-    runs = {
-        name: drive(Drive(one, lidar(args.data), args.bundle, args.seconds))[0]
-        for name, one in CONTESTANTS.items()
-    }
-    overhead = {name: round(run.median_ms - bare_ms, 3) for name, run in runs.items()}
+    found = compare(CONTESTANTS, lidar(args.data), cloud, args.bundle, args.seconds)
     both = side_by_side(args)
     results = {
-        "bundle": bundle.manifest.name,
+        "bundle": load_bundle(args.bundle).manifest.name,
         "clouds": f"{POINTS} points at {RATE_HZ:g} Hz",
         "images": f"{WIDTH}x{HEIGHT} bgr8 at 30 Hz",
-        "bare_median_ms": bare_ms,
-        "overhead_median_ms": overhead,
-        "ratio_to_plain_node": round(overhead["lidar_detector"] / overhead["plain_node"], 3),
-        "runs": {name: asdict(run) for name, run in runs.items()},
+        **found.figures("lidar_detector"),
         "side_by_side": {
             name: {**asdict(run), "lost": run.lost, "held": run.held} for name, run in both.items()
         },
     }
     save_results("lidar_node", results, ["ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"])
-    for name, run in runs.items():
-        print(f"{name:24} median {run.median_ms:7.2f} ms, overhead {overhead[name]:7.2f} ms")
+    found.show()
     for name, run in both.items():
         print(f"{name:24} answered {run.answered} of {run.frames}: {dict(run.counts)}")
-    held = overhead["lidar_detector"] <= HELD_MS and all(run.held for run in both.values())
+    held = found.overhead_ms("lidar_detector") <= HELD_MS and all(
+        run.held for run in both.values()
+    )
     share = f"{100 * HELD_SHARE:g} % answered, the rest counted as dropped"
     print("held" if held else f"NOT held: overhead of at most {HELD_MS} ms; at once, {share}")
     return 0 if held else 1

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from common import save_results
-from driving import PROFILE, Drive, Sensor, drive, measure_bare, ours, plain
+from driving import PROFILE, Drive, Sensor, compare, drive, ours, plain
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
@@ -65,31 +65,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each run")
     parser.add_argument("--minutes", type=float, default=0.0, help="length of the long run")
     args = parser.parse_args()
-    bundle = load_bundle(args.bundle)
-    frame = ImageFrame(picture(args.image))
-    bare_ms = measure_bare(bundle.open_pipeline(), frame, args.seconds, RATE_HZ)
-    runs = {
-        name: drive(Drive(one, camera(args.image), args.bundle, args.seconds))[0]
-        for name, one in CONTESTANTS.items()
-    }
-    overhead = {name: round(run.median_ms - bare_ms, 3) for name, run in runs.items()}
-    ratio = round(overhead["camera_detector"] / overhead["plain_node"], 3)
+    sensor, frame = camera(args.image), ImageFrame(picture(args.image))
+    found = compare(CONTESTANTS, sensor, frame, args.bundle, args.seconds)
     results = {
-        "bundle": bundle.manifest.name,
+        "bundle": load_bundle(args.bundle).manifest.name,
         "images": f"{WIDTH}x{HEIGHT} bgr8 at {RATE_HZ:g} Hz",
-        "bare_median_ms": bare_ms,
-        "overhead_median_ms": overhead,
-        "ratio_to_plain_node": ratio,
-        "runs": {name: asdict(run) for name, run in runs.items()},
+        **found.figures("camera_detector"),
     }
     if args.minutes:
         node, seconds = CONTESTANTS["camera_detector"], args.minutes * 60
-        (long_run,) = drive(Drive(node, camera(args.image), args.bundle, seconds))
+        (long_run,) = drive(Drive(node, sensor, args.bundle, seconds))
         results["long_run"] = {"minutes": args.minutes, **asdict(long_run)}
     save_results("node_overhead", results, ["ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"])
-    for name, run in runs.items():
-        print(f"{name:24} median {run.median_ms:7.2f} ms, overhead {overhead[name]:7.2f} ms")
-    held = overhead["camera_detector"] <= HELD_MS and ratio <= HELD_RATIO
+    found.show()
+    held = found.overhead_ms("camera_detector") <= HELD_MS
+    held = held and found.ratio("camera_detector") <= HELD_RATIO
     print("held" if held else f"NOT held: at most {HELD_MS} ms and {HELD_RATIO} of plain_node")
     return 0 if held else 1
 

@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
-from test_bundle import manifest
+from helpers_lidar_bundle import center_model, write_lidar_bundle
+from onnx import TensorProto, helper
 
 from av_compress.tasks.base import PointCloud
-from av_compress.tasks.lidar_detection import LidarDetection
 
 S = 1_000_000_000
 
@@ -41,38 +39,24 @@ REG = [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, math.sin(0.5), math.cos(0.5)]
 
 
 def cell_detector() -> bytes:
-    reg = np.zeros((1, 8, 16, 16), np.float32) + np.array(REG, np.float32)[:, None, None]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Slice", ["map", "two", "three", "one"], ["heatmap"]),
-            helper.make_node("Sub", ["heatmap", "heatmap"], ["zero"]),
-            helper.make_node("Add", ["zero", "r"], ["reg"]),
-        ],
-        "cells",
-        [helper.make_tensor_value_info("map", TensorProto.FLOAT, [1, 3, 16, 16])],
-        [
-            helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, [1, 1, 16, 16]),
-            helper.make_tensor_value_info("reg", TensorProto.FLOAT, [1, 8, 16, 16]),
-        ],
-        [
-            numpy_helper.from_array(np.array([2]), "two"),
-            numpy_helper.from_array(np.array([3]), "three"),
-            numpy_helper.from_array(np.array([1]), "one"),
-            numpy_helper.from_array(reg, "r"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
+    nodes = [
+        helper.make_node("Slice", ["map", "two", "three", "one"], ["heatmap"]),
+        helper.make_node("Sub", ["heatmap", "heatmap"], ["zero"]),
+        helper.make_node("Add", ["zero", "r"], ["reg"]),
+    ]
+    constants = {
+        "two": np.array([2]),
+        "three": np.array([3]),
+        "one": np.array([1]),
+        "r": np.zeros((1, 8, 16, 16), np.float32) + np.float32(REG)[:, None, None],
+    }
+    picture = helper.make_tensor_value_info("map", TensorProto.FLOAT, [1, 3, 16, 16])
+    return center_model(nodes, [picture], constants, (16, 16))
 
 
 def write_cell_bundle(root: Path) -> Path:
     """Write a bundle of the detector of cells."""
-    model = cell_detector()
-    (root / "cpu").mkdir(parents=True)
-    (root / "cpu/model.onnx").write_bytes(model)
-    task = LidarDetection.from_config(TASK).config()
-    (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
-    return root
+    return write_lidar_bundle(root, cell_detector(), TASK)
 
 
 def cloud(second: float, *cells: tuple[float, float], frame: str = "lidar") -> PointCloud:

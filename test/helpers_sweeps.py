@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
-from test_bundle import manifest
+from helpers_lidar_bundle import center_model, write_lidar_bundle
+from onnx import TensorProto, helper
 
 from av_compress.data.bag_writer import BagWriter
 from av_compress.data.motion_messages import MotionMessages
@@ -25,7 +24,6 @@ from av_compress.data.sweeps import SweepMerger
 from av_compress.data.transforms import Transforms
 from av_compress.errors import FrameError
 from av_compress.tasks.base import PointCloud, Sweeps
-from av_compress.tasks.lidar_detection import LidarDetection
 
 S = 1_000_000_000
 START_NS = 1_700_000_000 * S
@@ -249,27 +247,12 @@ def age_detector() -> bytes:
         helper.make_node("Sub", ["heatmap", "heatmap"], ["zero"]),
         helper.make_node("Add", ["zero", "r"], ["reg"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "ages",
-        [
-            helper.make_tensor_value_info("voxels", TensorProto.FLOAT, ["v", 64, 4]),
-            helper.make_tensor_value_info("indices", TensorProto.INT64, ["v"]),
-        ],
-        [
-            helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, [1, 1, 64, 64]),
-            helper.make_tensor_value_info("reg", TensorProto.FLOAT, [1, 8, 64, 64]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
+    inputs = [
+        helper.make_tensor_value_info("voxels", TensorProto.FLOAT, ["v", 64, 4]),
+        helper.make_tensor_value_info("indices", TensorProto.INT64, ["v"]),
+    ]
+    return center_model(nodes, inputs, constants, (64, 64))
 
 
 def write_age_bundle(root: Path, config: Mapping[str, Any] = TASK) -> Path:
-    model = age_detector()
-    (root / "cpu").mkdir(parents=True)
-    (root / "cpu/model.onnx").write_bytes(model)
-    task = LidarDetection.from_config(config).config()
-    (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
-    return root
+    return write_lidar_bundle(root, age_detector(), config)

@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import helpers_node
 import numpy as np
 import pytest
 from helpers_camera_node import probe, ros  # noqa: F401 (fixtures)
+from helpers_lidar_bundle import center_model, write_lidar_bundle
 from helpers_lidar_node import REG, TASK, cloud
 from helpers_node import Probe
 from helpers_serving import activated, serving
-from onnx import TensorProto, helper, numpy_helper
-from test_bundle import manifest
+from onnx import TensorProto, helper
 
 helpers_node.require_ros("vision_msgs.msg", "nav_msgs.msg", "visualization_msgs.msg")
 
@@ -27,7 +26,6 @@ from vision_msgs.msg import Detection3DArray
 
 from av_compress.nodes.clouds import cloud_message
 from av_compress.nodes.lidar_detector import LidarDetectorRole
-from av_compress.tasks.lidar_detection import LidarDetection
 
 SWEEPS = {"count": 3}
 VOXELS, DEPTH, CELLS = 40, 200, 16
@@ -58,29 +56,15 @@ def age_detector() -> bytes:
         helper.make_node("Mul", ["heatmap", "none"], ["zero"]),
         helper.make_node("Add", ["zero", "r"], ["reg"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "ages",
-        [
-            helper.make_tensor_value_info("voxels", TensorProto.FLOAT, [VOXELS, DEPTH, 5]),
-            helper.make_tensor_value_info("indices", TensorProto.INT64, [VOXELS]),
-        ],
-        [
-            helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, [1, 1, CELLS, CELLS]),
-            helper.make_tensor_value_info("reg", TensorProto.FLOAT, [1, 8, CELLS, CELLS]),
-        ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
-    return model.SerializeToString()
+    inputs = [
+        helper.make_tensor_value_info("voxels", TensorProto.FLOAT, [VOXELS, DEPTH, 5]),
+        helper.make_tensor_value_info("indices", TensorProto.INT64, [VOXELS]),
+    ]
+    return center_model(nodes, inputs, constants, (CELLS, CELLS))
 
 
 @pytest.fixture
 def activate(tmp_path: Path, probe: Probe):
-    root, model = tmp_path / "bundle", age_detector()
-    (root / "cpu").mkdir(parents=True)
-    (root / "cpu/model.onnx").write_bytes(model)
     encoder = {
         "type": "voxels",
         "features": FEATURES,
@@ -89,8 +73,7 @@ def activate(tmp_path: Path, probe: Probe):
         "padding": "repeat_last",
     }
     config = {**TASK, "input": {**TASK["input"], "encoder": encoder, "sweeps": SWEEPS}}
-    task = LidarDetection.from_config(config).config()
-    (root / "manifest.json").write_text(replace(manifest(model), task=task).to_json())
+    root = write_lidar_bundle(tmp_path / "bundle", age_detector(), config)
     defaults = {"bundle_path": str(root), "onnxruntime.intra_op_threads": 1}
     with serving(LidarDetectorRole(), defaults) as start:
         yield activated(start, probe, NAME)

@@ -8,22 +8,20 @@ Stand-in for TensorRT, kernels by the host shim, real PyCUDA, stub of the driver
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers_cuda_stub import Stub
+from helpers_lidar_bundle import center_model, write_lidar_bundle
 from helpers_trt_stub import install
-from onnx import TensorProto, helper, numpy_helper
-from test_bundle import manifest
+from onnx import TensorProto, helper
 from test_open_plan import as_form, compiled
 
 from av_compress.engines.bundle import load_bundle
 from av_compress.engines.device_pipeline import DevicePipeline
 from av_compress.errors import EngineError, FrameError
 from av_compress.tasks.base import PointCloud
-from av_compress.tasks.lidar_detection import LidarDetection
 
 VOXELS, POINTS, ROWS, COLUMNS = 40, 5, 16, 16
 TASK = {
@@ -84,33 +82,17 @@ def pillar_model(indices: int, width: int | None) -> bytes:
         "nothing": np.zeros(1, np.float32),
         "r": reg,
     }
-    used = {name for node in nodes for name in node.input}
-    held = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(
-        nodes,
-        "pillars",
-        [
-            helper.make_tensor_value_info("voxels", TensorProto.FLOAT, [VOXELS, POINTS, 9]),
-            helper.make_tensor_value_info("indices", indices, shape),
-        ],
-        [
-            helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, [1, 1, ROWS, COLUMNS]),
-            helper.make_tensor_value_info("reg", TensorProto.FLOAT, [1, 8, ROWS, COLUMNS]),
-        ],
-        [tensor for tensor in held if tensor.name in used],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return model.SerializeToString()
+    inputs = [
+        helper.make_tensor_value_info("voxels", TensorProto.FLOAT, [VOXELS, POINTS, 9]),
+        helper.make_tensor_value_info("indices", indices, shape),
+    ]
+    return center_model(nodes, inputs, constants, (ROWS, COLUMNS), 18)
 
 
 def bundle_of(root: Path, encoder: dict, model: bytes) -> Path:
     task = copy.deepcopy(TASK)
     task["input"]["encoder"] |= encoder
-    (root / "cpu").mkdir(parents=True)
-    (root / "cpu/model.onnx").write_bytes(model)
-    config = LidarDetection.from_config(task).config()
-    (root / "manifest.json").write_text(replace(manifest(model), task=config).to_json())
-    return as_form(root, "tensorrt")
+    return as_form(write_lidar_bundle(root, model, task), "tensorrt")
 
 
 FORMS = {
