@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from av_compress.data.bags import BagTopic, RawMessage, open_reader, raw_messages, topics_of
+from av_compress.data.ego_motion import FIXED_FRAME
 from av_compress.data.images import stamp_of
 from av_compress.data.motion_messages import (
     ODOMETRY,
@@ -21,7 +22,6 @@ from av_compress.data.motion_messages import (
 )
 from av_compress.data.ros_types import CLOUD_TYPES, long_type, make_typestore
 from av_compress.data.stretches import Stretches
-from av_compress.data.sweeps import FIXED_FRAME
 from av_compress.data.transforms import Transforms
 from av_compress.errors import DataError
 from av_compress.progress import track

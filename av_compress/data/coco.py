@@ -16,10 +16,9 @@ import numpy as np
 
 from av_compress.data.folder import SUFFIXES, file_names
 from av_compress.data.images import read_image
+from av_compress.data.names import first_names
 from av_compress.errors import DataError, FrameError
 from av_compress.tasks.base import ImageFrame, Labels2D
-
-_NAMED_AT_MOST = 3
 
 
 @dataclass(frozen=True)
@@ -177,9 +176,8 @@ def _locate(entries: Sequence[_Image], root: Path) -> tuple[_Image, ...]:
         else:
             missing.append(entry.name)
     if missing:
-        more = " ..." if len(missing) > _NAMED_AT_MOST else ""
         raise DataError(
             f"{len(missing)} of {len(entries)} images are not in {root} or below: "
-            f"{', '.join(missing[:_NAMED_AT_MOST])}{more}"
+            f"{first_names(missing)}"
         )
     return tuple(found)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from av_compress.data.ego_motion import motion_between, outside
-from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
+from av_compress.data.ego_motion import FIXED_FRAME, Points, apart_s, motions_to, outside
+from av_compress.data.transforms import NoTransformError, Transform, Transforms
 from av_compress.errors import ConfigError, FrameError
 from av_compress.tasks.base import TIME_COLUMN, Box, PointCloud
-from av_compress.tensors import Array
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class MergeOptions:
     """
 
     frame: str
-    fixed_frame: str = "odom"
+    fixed_frame: str = FIXED_FRAME
     max_apart_s: float = 0.1
     ego_box: Box | None = None
 
@@ -48,6 +47,15 @@ class MergeOptions:
             raise ConfigError(
                 f"max_apart_s is {self.max_apart_s}; allowed is a number of seconds, 0 or more"
             )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A LiDAR's points, float32 [n, c], what is left of their way, and how old they are."""
+
+    points: Points
+    way: Transform
+    age_s: float
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def merge_clouds(
         return MergedClouds(None, (), refused)
     stamps = {name: clouds[name].stamp_ns for name in places}
     newest_ns = _reference(tuple(stamps.values()), options.max_apart_s)
-    parts: dict[str, Array] = {}
+    parts: dict[str, _Part] = {}
     warning: str | None = None
     for name, place in places.items():
         age_s = apart_s(newest_ns, stamps[name])
@@ -102,8 +110,8 @@ def merge_clouds(
                 f"the cloud of {name} is merged as if the vehicle had stood still for "
                 f"{age_s:.3f} s"
             )
-        parts[name] = _placed(clouds[name], place, motion, age_s, options.ego_box)
-    merged = PointCloud(np.concatenate(list(parts.values())), newest_ns, options.frame)
+        parts[name] = _part(clouds[name], place, motion, age_s, options.ego_box)
+    merged = PointCloud(_joined(list(parts.values())), newest_ns, options.frame)
     return MergedClouds(merged, tuple(parts), refused, warning)
 
 
@@ -143,11 +151,6 @@ def _too_far(age_s: float, options: MergeOptions) -> FrameError:
     )
 
 
-def apart_s(later_ns: int, earlier_ns: int) -> float:
-    """Return how far apart two stamps are, in seconds."""
-    return (later_ns - earlier_ns) / NS_PER_S
-
-
 def ego_motion(
     then_ns: int, newest_ns: int, options: MergeOptions, transforms: Transforms
 ) -> tuple[Transform, NoTransformError | None]:
@@ -165,25 +168,31 @@ def ego_motion(
     """
     if then_ns == newest_ns or not options.fixed_frame:
         return Transform.identity(), None
-    frame, fixed = options.frame, options.fixed_frame
-    try:
-        return motion_between(transforms, frame, fixed, then_ns, newest_ns), None
-    except NoTransformError as error:
-        return Transform.identity(), error
+    (motion,) = motions_to(newest_ns, [then_ns], transforms, options.frame, options.fixed_frame)
+    if isinstance(motion, NoTransformError):
+        return Transform.identity(), motion
+    return motion, None
 
 
-def _placed(
+def _part(
     cloud: PointCloud, place: Transform, motion: Transform, age_s: float, ego_box: Box | None
-) -> Array:
-    """Return a cloud's points, put into the frame as it was then, and moved to where it is now."""
-    points = cloud.points.astype(np.float32, copy=True)
-    if age_s > 0 and ego_box is not None:
-        place.move(points)
-        points = outside(points, ego_box)
-        motion.move(points)
-    else:
+) -> _Part:
+    if age_s == 0 or ego_box is None:
         # What the newest has in the box is dropped, and counted, with the others' of that time.
-        (motion @ place).move(points)
-    if points.shape[1] > TIME_COLUMN:
-        points[:, TIME_COLUMN] += np.float32(age_s)
-    return points
+        return _Part(cloud.points, motion @ place, age_s)
+    points = cloud.points.copy()
+    place.move(points)
+    return _Part(outside(points, ego_box), motion, age_s)
+
+
+def _joined(parts: Sequence[_Part]) -> Points:
+    """Return the points of all, moved, with times that count from the newest."""
+    whole = np.concatenate([part.points for part in parts])
+    begin = 0
+    for part in parts:
+        points = whole[begin : begin + len(part.points)]
+        part.way.move(points)
+        if points.shape[1] > TIME_COLUMN:
+            points[:, TIME_COLUMN] += np.float32(part.age_s)
+        begin += len(points)
+    return whole

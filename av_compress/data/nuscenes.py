@@ -102,23 +102,23 @@ class NuscenesFolder:
         folder = root / self.version
         tables = read_tables(folder, channel, (*CATEGORIES, _RACK), split, sweeps)
         self._root, self._wanted = root, tuple(wanted)
-        self._tables, self._frames = tables, tables.key_frames()
-        if not self._frames:
+        self._tables, self._key_frames = tables, tables.key_frames()
+        if not self._key_frames:
             raise DataError(f"{folder} has no key frame of the channel {channel}")
         self._check_files(map(self.key, range(len(self))), "clouds")
         self.description = f"nuscenes {root.name}/{self.version}"
 
     def __len__(self) -> int:
         """Count the clouds."""
-        return len(self._frames)
+        return len(self._key_frames)
 
     def key(self, index: int) -> str:
         """Return the path of cloud `index` below the folder, with forward slashes."""
-        return self._frame(index).file
+        return self._sweep(index).file
 
     def read(self, index: int) -> PointCloud:
         """Read cloud `index`; see `FrameSource.read`."""
-        return self._cloud(self._frame(index))
+        return self._cloud(self._sweep(index))
 
     def labels(self, index: int) -> Labels3D:
         """Return the labels of cloud `index`.
@@ -128,13 +128,13 @@ class NuscenesFolder:
                 after it.
 
         """
-        frame = self._frame(index)
+        sweep = self._sweep(index)
         seen = [
             one
-            for one in self._tables.annotations.of_sample(frame.sample)
+            for one in self._tables.annotations.of_sample(sweep.sample)
             if one.category in CATEGORIES and one.seen
         ]
-        here = _to_sensor(frame)
+        here = _to_sensor(sweep)
         boxes = _boxes(seen, here)
         labels = np.array([CLASS_NAMES.index(CATEGORIES[one.category]) for one in seen], np.int32)
         speeds = np.array([self._velocity(one) for one in seen]).reshape(-1, 3) @ here.matrix.T
@@ -147,17 +147,17 @@ class NuscenesFolder:
 
     def scope(self, index: int) -> Scope:
         """Return what of cloud `index` counts; see `ScopedSource`."""
-        frame = self._frame(index)
-        there = self._tables.annotations.of_sample(frame.sample)
+        sweep = self._sweep(index)
+        there = self._tables.annotations.of_sample(sweep.sample)
         racks = [one for one in there if one.category == _RACK]
-        return Scope(frame.mounting.inverse().translation[:2], _boxes(racks, _to_sensor(frame)))
+        return Scope(sweep.mounting.inverse().translation[:2], _boxes(racks, _to_sensor(sweep)))
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def _frame(self, index: int) -> Sweep:
+    def _sweep(self, index: int) -> Sweep:
         """Return the sweep of cloud `index`."""
-        return self._tables.sweeps[self._frames[index]]
+        return self._tables.sweeps[self._key_frames[index]]
 
     def _cloud(self, sweep: Sweep) -> PointCloud:
         """Read a single sweep; see `FrameSource.read`."""
@@ -226,9 +226,9 @@ def versions(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/sample.json"))
 
 
-def _to_sensor(frame: Sweep) -> Transform:
+def _to_sensor(sweep: Sweep) -> Transform:
     """Return the transform from the world to the sensor."""
-    return (frame.pose @ frame.mounting).inverse()
+    return (sweep.pose @ sweep.mounting).inverse()
 
 
 def _boxes(annotations: Sequence[Annotation], here: Transform) -> Doubles:

@@ -51,7 +51,7 @@ class NuscenesSweeps(NuscenesFolder):
         self._sweeps = sweeps
         before: dict[str, None] = {}
         for index in range(len(self)):
-            before |= dict.fromkeys(one.file for one in self._before(self._frame(index)))
+            before |= dict.fromkeys(one.file for one in self._before(self._sweep(index)))
         if not before:
             raise DataError(
                 f"{self.description}: none of its {len(self)} clouds follows another sweep within "
@@ -64,16 +64,16 @@ class NuscenesSweeps(NuscenesFolder):
 
     def read(self, index: int) -> PointCloud:
         """Read cloud `index` and the sweeps before it; see `FrameSource.read`."""
-        frame = self._frame(index)
-        past = self._before(frame)
-        transforms = _places([*reversed(past), frame])
+        sweep = self._sweep(index)
+        past = self._before(sweep)
+        transforms = _places([*reversed(past), sweep])
         clouds = [self._cloud(one) for one in past]
-        return merge_sweeps(self._cloud(frame), clouds, transforms, self._sweeps, _WORLD).cloud
+        return merge_sweeps(self._cloud(sweep), clouds, transforms, self._sweeps, _WORLD).cloud
 
-    def _before(self, frame: Sweep) -> list[Sweep]:
+    def _before(self, sweep: Sweep) -> list[Sweep]:
         """Return the sweeps that are brought to one, the newest first."""
-        earlier = ((one, one) for one in self._tables.sweeps.before(frame))
-        return sweeps_before(frame, earlier, self._sweeps)
+        earlier = ((one, one) for one in self._tables.sweeps.before(sweep))
+        return sweeps_before(sweep, earlier, self._sweeps)
 
 
 def _places(sweeps: Sequence[Sweep]) -> Transforms:

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from av_compress.data.merging import apart_s
+from av_compress.data.ego_motion import apart_s
 from av_compress.data.transforms import NS_PER_S
 
 # Stamps of a LiDAR's clouds in recorded order, in nanoseconds; None where there is none.

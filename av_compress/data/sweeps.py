@@ -12,14 +12,11 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from av_compress.data.ego_motion import Points, motion_between, outside
-from av_compress.data.transforms import NS_PER_S, NoTransformError, Transform, Transforms
+from av_compress.data.ego_motion import FIXED_FRAME, Points, apart_s, motions_to, outside
+from av_compress.data.transforms import NoTransformError, Transform, Transforms
 from av_compress.tasks.base import TIME_COLUMN, PointCloud, Sweeps
 
 Named = TypeVar("Named")
-
-# A frame that stands still while the vehicle moves.
-FIXED_FRAME = "odom"
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,7 @@ def follows(later: Stamped, earlier: Stamped, sweeps: Sweeps) -> bool:
     A jump of the clock, back or by more than the largest age, or another frame begins anew: no
     sweep is brought together with one from before that.
     """
-    apart_s = age_s(later, earlier)
-    return 0 < apart_s <= sweeps.max_age_s and later.frame_id == earlier.frame_id
+    return 0 < age_s(later, earlier) <= sweeps.max_age_s and later.frame_id == earlier.frame_id
 
 
 def sweeps_before(
@@ -90,7 +86,7 @@ def sweeps_before(
 
 def age_s(newest: Stamped, sweep: Stamped) -> float:
     """Return how old a sweep is when the newest comes, in seconds."""
-    return (newest.stamp_ns - sweep.stamp_ns) / NS_PER_S
+    return apart_s(newest.stamp_ns, sweep.stamp_ns)
 
 
 def merge_sweeps(
@@ -151,7 +147,7 @@ class SweepMerger:
         """Bring the last sweeps to a new one, which is remembered for the next.
 
         Args:
-            cloud: newer than the last, of the same frame.
+            cloud: any; one that does not follow the last begins anew.
 
         """
         if self._past and not follows(cloud, self._past[0], self._sweeps):
@@ -172,17 +168,15 @@ def _merge(
 ) -> Merged:
     """Do what `merge_sweeps` does with sweeps that have lost the vehicle's own points."""
     young = [one for one in past if age_s(cloud, one) <= sweeps.max_age_s]
-    moved: list[tuple[PointCloud, Transform]] = []
-    missing: NoTransformError | None = None
-    for one in young:
-        try:
-            motion = motion_between(
-                transforms, cloud.frame_id, fixed_frame, one.stamp_ns, cloud.stamp_ns
-            )
-        except NoTransformError as error:
-            missing = missing or error
-            continue
-        moved.append((one, motion))
+    motions = motions_to(
+        cloud.stamp_ns,
+        [one.stamp_ns for one in young],
+        transforms,
+        cloud.frame_id,
+        fixed_frame,
+    )
+    moved = [(one, way) for one, way in zip(young, motions) if isinstance(way, Transform)]
+    missing = next((way for way in motions if isinstance(way, NoTransformError)), None)
     count = 1 + len(moved)
     warning = None
     if missing is not None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -158,7 +158,7 @@ class _Link:
         if place < len(self.stamps) and self.stamps[place] == stamp_ns:
             self.transforms[place] = transform
             return
-        insort(self.stamps, stamp_ns)
+        self.stamps.insert(place, stamp_ns)
         self.transforms.insert(place, transform)
         while (self.stamps[-1] - self.stamps[0]) / NS_PER_S > self.memory_s:
             self.stamps.pop(0)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from av_compress.data.merging import MergeOptions, apart_s, merge_clouds
+from av_compress.data.ego_motion import apart_s
+from av_compress.data.merging import MergeOptions, merge_clouds
 from av_compress.data.sweeps import SweepMerger
 from av_compress.data.transforms import Transforms
 from av_compress.errors import FrameError

@@ -19,7 +19,7 @@ class Counts:
 
     Attributes:
         voxels: cells that hold points.
-        outside: points that lie outside the range, or of which a value is not finite.
+        outside: points that lie outside the range, or nowhere; see `points.Selected`.
         surplus_points: points in voxels that were full already.
         surplus_voxel_points: points in voxels for which there was no room any more.
 
