@@ -15,7 +15,7 @@ from av_compress.tasks.scope import Scope
 
 @runtime_checkable
 class FrameSource(Protocol):
-    """Recorded frames by index, in their recorded order; holds no more in memory than one is made of.
+    """Recorded frames by index, in their recorded order; in memory is what one is made of at most.
 
     What a frame is depends on the source, as what a task takes does on the task; configuration
     brings the two together.
